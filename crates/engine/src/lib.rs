@@ -1,0 +1,2 @@
+//! The swarm: PeerConnection, Picker, Choker, Rate, Controller, Server, Shard.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! Embeddable BitTorrent: add, pause, resume, remove, status, events.

@@ -1,0 +1,1 @@
+//! Virtual clock, links, disks and swarms around the very same engine.

@@ -1,0 +1,1 @@
+//! A tracker: sockets and configuration around discovery::Swarms.

@@ -1,0 +1,2 @@
+//! Checks, interop, simulation and benchmarks of the workspace.
+fn main() {}
