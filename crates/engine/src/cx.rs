@@ -1,0 +1,433 @@
+//! All doors of the pure world: what comes in with every call (`Cx`), and what goes out (`Out`).
+//!
+//! Owns nothing that lasts. The shell fills a `Cx`, calls a Server or a Shard, and drains `Out` after each turn; the
+//! simulator does the same with its own clock, links and disks.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use piecemeal_discovery::tracker::{Fetch, TrackerStatus};
+use piecemeal_metainfo::{FileIndex, InfoHash, Metainfo, PeerId, PieceIndex, TorrentId};
+use piecemeal_package::{BlockPool, Job, ResumeFacts, Start};
+
+pub use piecemeal_metainfo::Time;
+
+/// The one source of randomness of a Server or a Shard, from a seed given at birth.
+pub type Rng = rand_chacha::ChaCha20Rng;
+
+/// What every pure entry point is given.
+pub struct Cx<'a> {
+    /// Read once per turn of the loop.
+    pub now: Time,
+    /// Dice.
+    pub rng: &'a mut Rng,
+    /// All memory for content.
+    pub pool: &'a mut BlockPool,
+    /// Where to put what is to happen outside.
+    pub out: &'a mut Out,
+}
+
+/// What a turn wants done: four lanes, drained by the loop after each turn.
+///
+/// Each is bounded by what one turn can ask: the bytes of one read, the answers of one batch, one heartbeat.
+#[derive(Default)]
+pub struct Out {
+    /// For the disk.
+    pub disk: Vec<(TorrentId, Job)>,
+    /// For sockets and the HTTP client.
+    pub net: Vec<Net>,
+    /// For the other side: Shard to Server or Server to Shard.
+    pub notes: Vec<Note>,
+    /// For whoever listens.
+    pub news: Vec<News>,
+}
+
+/// One connection; the shell numbers them and never uses a number again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnId(pub u64);
+
+/// One attempt to connect; the Server numbers them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct DialId(pub u64);
+
+/// What is asked of the network.
+#[derive(Debug)]
+pub enum Net {
+    /// Connect by TCP; answer with `Server::on_dialed`.
+    Dial {
+        /// The Server's number for it.
+        dial: DialId,
+        /// Where to.
+        to: SocketAddr,
+        /// Give up after this long.
+        patience: Duration,
+    },
+    /// There is something to send: ask `with_sealed` when the socket can take it.
+    Write(ConnId),
+    /// The thirst is over: offer the bytes that were not eaten, then read again.
+    Read(ConnId),
+    /// Close without a word; there will be no `on_closed` for it.
+    Close(ConnId, Goodbye),
+    /// Ask a tracker; answer with `Shard::on_fetched`.
+    Fetch(TorrentId, Fetch),
+}
+
+/// Bytes of a file, to be sent without passing through our memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileSpan {
+    /// Whose file.
+    pub torrent: TorrentId,
+    /// Which file.
+    pub file: FileIndex,
+    /// Where in it, in bytes.
+    pub offset: u64,
+    /// How many bytes.
+    pub len: u32,
+}
+
+/// A slice of what a connection wants to send next.
+#[derive(Debug)]
+pub enum Sending<'a> {
+    /// These bytes.
+    Bytes(&'a [u8]),
+    /// These bytes of a file.
+    File(FileSpan),
+}
+
+/// How much of the bytes offered was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ate {
+    /// Bytes taken, from the front.
+    pub bytes: usize,
+    /// True: no Buf was free. Keep the rest, stop reading, wait for [`Net::Read`].
+    pub thirsty: bool,
+}
+
+/// Why a connection ended: a peer's fault, or nobody's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Goodbye {
+    /// The other side closed.
+    Closed,
+    /// The network failed; the operating system's words.
+    Failed(String),
+    /// It broke the protocol; what it did.
+    Broke(&'static str),
+    /// It sent content that is not the torrent's.
+    Poisoned,
+    /// It is banned.
+    Banned,
+    /// It did not finish its handshake, or said nothing, for too long.
+    Silent,
+    /// It asked for a torrent that is not here, or is paused.
+    Unknown,
+    /// It is this very program.
+    Ourselves,
+    /// The same peer is connected already.
+    Duplicate,
+    /// There are connections enough.
+    Crowded,
+    /// Neither side has anything for the other.
+    Useless,
+    /// The torrent was paused, removed, or the program ends.
+    Leaving,
+}
+
+/// Messages between Server, Shard, and whoever commands them.
+pub enum Note {
+    /// To a Shard: here is a new torrent.
+    Seat(Box<Seating>),
+    /// To a Shard: end this torrent; answered by [`News::Gone`].
+    Unseat {
+        /// Which.
+        torrent: TorrentId,
+        /// Delete its files as well.
+        delete: bool,
+    },
+    /// To a Shard: change how a torrent runs.
+    Change(TorrentId, Change),
+    /// To a Shard: a peer that finished its handshake.
+    Hand(Box<Handed>),
+    /// To a Shard: a dial it asked for came to nothing.
+    DialFailed {
+        /// For which torrent.
+        torrent: TorrentId,
+        /// Where to.
+        to: SocketAddr,
+        /// Why.
+        why: Goodbye,
+    },
+    /// To a Shard: its share of the global limits, in bytes/s; 0 is no limit.
+    Lease {
+        /// Download.
+        down: u64,
+        /// Upload.
+        up: u64,
+    },
+    /// To a Server: connect and shake hands for this torrent.
+    Dial {
+        /// For which torrent.
+        torrent: TorrentId,
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// To a Server: a connection it handed over has ended.
+    Left {
+        /// Which.
+        conn: ConnId,
+    },
+    /// To a Server: this torrent takes connections (or no longer).
+    Open {
+        /// Which.
+        torrent: TorrentId,
+        /// Whether it takes them.
+        open: bool,
+    },
+}
+
+/// A torrent as it is given to a Shard.
+pub struct Seating {
+    /// Its number.
+    pub torrent: TorrentId,
+    /// What it is.
+    pub meta: Arc<Metainfo>,
+    /// By file: what the user wants.
+    pub wanted: Arc<[bool]>,
+    /// What was known of its content when it last ran.
+    pub facts: Option<ResumeFacts>,
+    /// How far to believe those facts.
+    pub start: Start,
+    /// Opaque mark of this boot of the machine; facts of another boot are believed less.
+    pub boot: [u8; 16],
+    /// How it runs.
+    pub options: Options,
+    /// Peers the user named.
+    pub peers: Vec<SocketAddr>,
+}
+
+/// How a torrent runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Options {
+    /// Not running.
+    pub paused: bool,
+    /// Pieces in order instead of rarest first.
+    pub sequential: bool,
+    /// Download limit in bytes/s; 0 is none.
+    pub down_limit: u64,
+    /// Upload limit in bytes/s; 0 is none.
+    pub up_limit: u64,
+}
+
+/// A change to a torrent that is seated.
+pub enum Change {
+    /// Run in another way.
+    Options(Options),
+    /// Peers the user named.
+    AddPeers(Vec<SocketAddr>),
+    /// Verify all content again.
+    Recheck,
+    /// Ask the trackers now.
+    Announce,
+    /// Make resume facts now; answered by [`News::Facts`].
+    Save,
+}
+
+/// A peer whose handshake is done.
+pub struct Handed {
+    /// Its connection.
+    pub conn: ConnId,
+    /// For which torrent.
+    pub torrent: TorrentId,
+    /// Its address.
+    pub addr: SocketAddr,
+    /// Its name.
+    pub peer_id: PeerId,
+    /// What it can do.
+    pub reserved: piecemeal_wire::handshake::Reserved,
+    /// True: we called it.
+    pub outgoing: bool,
+    /// Bytes that came behind the handshake.
+    pub leftover: Vec<u8>,
+}
+
+/// What commands the engine takes, by way of the Server.
+pub enum Command {
+    /// A new torrent.
+    Add(Box<Seating>),
+    /// End a torrent.
+    Remove {
+        /// Which.
+        torrent: TorrentId,
+        /// Delete its files as well.
+        delete: bool,
+    },
+    /// Change a torrent.
+    Change(TorrentId, Change),
+    /// Global limits in bytes/s; 0 is none.
+    Limits {
+        /// Download.
+        down: u64,
+        /// Upload.
+        up: u64,
+    },
+    /// Leave all swarms: stopped announces, resume facts, closed files; each torrent answers with [`News::Gone`].
+    Shutdown,
+}
+
+/// What a user may hear.
+#[derive(Debug)]
+pub enum News {
+    /// Once a second for a running torrent, and at each change of state.
+    Snapshot(Box<Snapshot>),
+    /// A Piece was verified.
+    Piece(TorrentId, PieceIndex),
+    /// All that is wanted is there and verified.
+    Complete(TorrentId),
+    /// The torrent stopped for a reason, or (`None`) goes on.
+    Trouble(TorrentId, Option<piecemeal_package::Trouble>),
+    /// A peer is banned, and why.
+    Banned(TorrentId, SocketAddr, Goodbye),
+    /// A tracker said this, or failed so.
+    Tracker(TorrentId, String, String),
+    /// To be kept for the next run.
+    Facts(TorrentId, Box<ResumeFacts>),
+    /// The torrent has left; nothing more is heard of it.
+    Gone(TorrentId),
+}
+
+/// What a torrent is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Looking at its files.
+    Opening,
+    /// Verifying content that was there, of which this many pieces are done.
+    Checking(u32),
+    /// Fetching.
+    Downloading,
+    /// Complete, and giving.
+    Seeding,
+    /// Not running.
+    Paused,
+    /// Stopped by the disk; see [`News::Trouble`].
+    Troubled,
+    /// Saying goodbye.
+    Leaving,
+}
+
+/// How a torrent stands, once a second.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Which torrent.
+    pub torrent: TorrentId,
+    /// What it is doing.
+    pub state: State,
+    /// Bytes the user wants.
+    pub wanted_bytes: u64,
+    /// Of those, verified.
+    pub have_bytes: u64,
+    /// Pieces of the torrent, and how many of them are verified.
+    pub pieces: u32,
+    /// Verified pieces.
+    pub have_pieces: u32,
+    /// Content received, over all runs, in bytes.
+    pub downloaded: u64,
+    /// Content sent, over all runs, in bytes.
+    pub uploaded: u64,
+    /// Content received in vain: twice, or bad.
+    pub wasted: u64,
+    /// Of the content received, what came from peers that were not seeds at the time.
+    pub from_leeches: u64,
+    /// Bytes/s received.
+    pub down_rate: u64,
+    /// Bytes/s sent.
+    pub up_rate: u64,
+    /// Peers connected.
+    pub peers: Vec<PeerSnapshot>,
+    /// Addresses known.
+    pub known: usize,
+    /// Trackers.
+    pub trackers: Vec<TrackerStatus>,
+    /// When this was true.
+    pub at: Time,
+}
+
+/// How a peer stands.
+#[derive(Clone, Debug)]
+pub struct PeerSnapshot {
+    /// Its address.
+    pub addr: SocketAddr,
+    /// The program it says it is.
+    pub client: String,
+    /// Bytes/s from it.
+    pub down_rate: u64,
+    /// Bytes/s to it.
+    pub up_rate: u64,
+    /// Content from it.
+    pub downloaded: u64,
+    /// Content to it.
+    pub uploaded: u64,
+    /// Pieces it has.
+    pub pieces: u32,
+    /// It has all.
+    pub seed: bool,
+    /// We want something it has.
+    pub interested: bool,
+    /// It lets us ask.
+    pub unchoked: bool,
+    /// It wants something we have.
+    pub wants_us: bool,
+    /// We let it ask.
+    pub served: bool,
+    /// We called it.
+    pub outgoing: bool,
+}
+
+/// Settings of a Server and its Shards, fixed for their life.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The name we go by.
+    pub peer_id: PeerId,
+    /// The port peers can reach us at; 0: none.
+    pub port: u16,
+    /// IPv4 peers can reach us, and we them.
+    pub ipv4: bool,
+    /// IPv6 peers can reach us, and we them.
+    pub ipv6: bool,
+    /// Connections over all torrents.
+    pub max_conns: usize,
+    /// Connections of one torrent.
+    pub max_conns_per_torrent: usize,
+    /// Dials and handshakes under way at once.
+    pub max_pending: usize,
+    /// Of those, from one address.
+    pub max_pending_per_ip: usize,
+    /// Peers a torrent gives to at once, beside the optimistic one.
+    pub upload_slots: usize,
+    /// Plaintext content may go out by `sendfile`: the shell can do it.
+    pub sendfile: bool,
+    /// The `User-Agent`-like name told to peers (BEP 10, "v").
+    pub client: String,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            peer_id: PeerId(*b"-PM0100-000000000000"),
+            port: 0,
+            ipv4: true,
+            ipv6: true,
+            max_conns: 500,
+            max_conns_per_torrent: 100,
+            max_pending: 256,
+            max_pending_per_ip: 8,
+            upload_slots: 4,
+            sendfile: true,
+            client: concat!("piecemeal ", env!("CARGO_PKG_VERSION")).into(),
+        }
+    }
+}
+
+/// The hash a peer must name to reach a torrent.
+pub(crate) fn wire_hash(meta: &Metainfo) -> InfoHash {
+    meta.wire_hash()
+}

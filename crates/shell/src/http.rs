@@ -1,0 +1,1 @@
+//! HTTP, client and server: the one place below the session where `async` is spoken.
