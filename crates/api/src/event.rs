@@ -1,0 +1,153 @@
+//! What happens, as it happens.
+
+use std::net::SocketAddr;
+
+use piecemeal_metainfo::{PieceIndex, TorrentId};
+use serde::{Deserialize, Serialize};
+
+use crate::json;
+use crate::status::{State, Status, Trouble};
+
+/// Something a user may want to hear.
+///
+/// Order holds within one torrent. A slow listener loses the oldest and is told with [`Event::Lost`]; the next
+/// `Snapshot` has the truth again, so a user interface draws from snapshots and uses the others as news.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A torrent was added.
+    Added {
+        /// Which.
+        #[serde(with = "json::torrent_id")]
+        torrent: TorrentId,
+        /// Its name, as the metainfo has it.
+        name: String,
+    },
+    /// A torrent does something else now. Progress inside a state is in snapshots.
+    StateChanged {
+        /// Which.
+        #[serde(with = "json::torrent_id")]
+        torrent: TorrentId,
+        /// The new state.
+        #[serde(flatten)]
+        state: State,
+    },
+    /// A downloaded piece is good. (Pieces found by a check are counted in snapshots only.)
+    PieceVerified {
+        /// Which torrent.
+        #[serde(with = "json::torrent_id")]
+        torrent: TorrentId,
+        /// Which piece.
+        #[serde(with = "json::piece_index")]
+        piece: PieceIndex,
+    },
+    /// A downloaded piece failed its hash and is fetched again.
+    PieceFailed {
+        /// Which torrent.
+        #[serde(with = "json::torrent_id")]
+        torrent: TorrentId,
+        /// Which piece.
+        #[serde(with = "json::piece_index")]
+        piece: PieceIndex,
+    },
+    /// All that is selected is there: once per download, and once after adding when it was there already.
+    Complete {
+        /// Which.
+        #[serde(with = "json::torrent_id")]
+        torrent: TorrentId,
+    },
+    /// A torrent stopped by itself.
+    Trouble {
+        /// Which.
+        #[serde(with = "json::torrent_id")]
+        torrent: TorrentId,
+        /// Why.
+        trouble: Trouble,
+    },
+    /// The trouble is over.
+    Recovered {
+        /// Which.
+        #[serde(with = "json::torrent_id")]
+        torrent: TorrentId,
+    },
+    /// A peer will not be spoken to again.
+    Banned {
+        /// By which torrent.
+        #[serde(with = "json::torrent_id")]
+        torrent: TorrentId,
+        /// Who.
+        addr: SocketAddr,
+        /// What it did.
+        reason: String,
+    },
+    /// A tracker answered, or did not.
+    Tracker {
+        /// Of which torrent.
+        #[serde(with = "json::torrent_id")]
+        torrent: TorrentId,
+        /// Its announce URL.
+        url: String,
+        /// What it said.
+        #[serde(flatten)]
+        outcome: TrackerOutcome,
+    },
+    /// How a torrent stands: once a second while anything about it moves, and on each change of state.
+    Snapshot {
+        /// The line.
+        status: Box<Status>,
+    },
+    /// A torrent was removed, or its engine shut down.
+    Gone {
+        /// Which.
+        #[serde(with = "json::torrent_id")]
+        torrent: TorrentId,
+    },
+    /// This listener was too slow.
+    Lost {
+        /// How many events it did not get.
+        events: u64,
+    },
+}
+
+impl Event {
+    /// The torrent it is about; `None` for what is about the listener.
+    pub fn torrent(&self) -> Option<TorrentId> {
+        match self {
+            Event::Added { torrent, .. }
+            | Event::StateChanged { torrent, .. }
+            | Event::PieceVerified { torrent, .. }
+            | Event::PieceFailed { torrent, .. }
+            | Event::Complete { torrent }
+            | Event::Trouble { torrent, .. }
+            | Event::Recovered { torrent }
+            | Event::Banned { torrent, .. }
+            | Event::Tracker { torrent, .. }
+            | Event::Gone { torrent } => Some(*torrent),
+            Event::Snapshot { status } => Some(status.torrent),
+            Event::Lost { .. } => None,
+        }
+    }
+}
+
+/// What came of an announce. Texts come from the network: make safe to print.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum TrackerOutcome {
+    /// It gave peers.
+    Answered {
+        /// How many addresses.
+        peers: u32,
+        /// Seconds until it wants to hear again.
+        interval_s: u32,
+        /// Its `warning message`, if any.
+        #[serde(default)]
+        warning: Option<String>,
+    },
+    /// It refused, or could not be reached.
+    Failed {
+        /// Its `failure reason`, or what went wrong on the way.
+        reason: String,
+        /// Seconds until it is tried again.
+        retry_s: u32,
+    },
+}

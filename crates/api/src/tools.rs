@@ -1,0 +1,357 @@
+//! Work without a swarm, and the way to start one.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use piecemeal_metainfo::{FileIndex, InfoHash, InfoHashV2};
+use serde::{Deserialize, Serialize};
+
+use crate::client::Client;
+use crate::json;
+use crate::refusal::Refusal;
+use crate::torrent::Limits;
+
+/// What a program can do with torrents before, beside and after swapping them.
+///
+/// Everything here blocks the caller. Nothing here writes a .torrent file: [`Tools::create`] hands back bytes, and who
+/// asked for them stores them.
+pub trait Tools: Send + Sync {
+    /// Reads content and makes a torrent of it. Refused when there is nothing to read, a file changes underway, or an
+    /// option makes no sense.
+    fn create(&self, request: &CreateRequest, work: &Work<'_>) -> Result<Created, Refusal>;
+
+    /// Hashes content against a torrent. Bad or missing content is a verdict; a refusal means that none was reached.
+    fn verify(&self, request: &VerifyRequest, work: &Work<'_>) -> Result<Verdict, Refusal>;
+
+    /// Asks each tracker of a torrent for peers, as one who has nothing, and takes leave again: event `started`
+    /// followed by `stopped`, so that we do not stay in its list. One answer per tracker, in order of tier. At most
+    /// `request.wait` in all.
+    fn announce_all(&self, request: &AnnounceRequest, cancel: &Cancel)
+    -> Result<Vec<TrackerAnswer>, Refusal>;
+
+    /// Fetches a .torrent file over http or https: redirects followed within bounds, size and time bounded.
+    fn fetch_torrent(&self, url: &str, cancel: &Cancel) -> Result<Vec<u8>, Refusal>;
+
+    /// Starts a tracker in this process.
+    fn start_tracker(&self, options: &TrackerOptions) -> Result<Box<dyn RunningTracker>, Refusal>;
+
+    /// Starts an engine in this process.
+    fn start_client(&self, options: &EngineOptions) -> Result<Box<dyn Client>, Refusal>;
+
+    /// CPU time this process has used so far, user and system; `None` where the system does not tell.
+    fn cpu_time(&self) -> Option<Duration>;
+
+    /// The name and version that identify this program, for `created by`.
+    fn program(&self) -> String {
+        concat!("piecemeal ", env!("CARGO_PKG_VERSION")).to_owned()
+    }
+}
+
+/// How a long piece of work reports, and how it is stopped.
+pub struct Work<'a> {
+    /// Called now and then from whichever thread works, a few times a second at most.
+    pub progress: &'a (dyn Fn(Progress) + Sync),
+    /// Looked at often; the work then ends with [`Refusal::Cancelled`] and leaves nothing behind.
+    pub cancel: &'a Cancel,
+}
+
+/// How far a piece of work is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    /// What is being done.
+    pub phase: Phase,
+    /// Bytes done.
+    pub done: u64,
+    /// Bytes to do; 0 while unknown.
+    pub total: u64,
+}
+
+/// The parts of a long piece of work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Walking directories.
+    Scanning,
+    /// Reading and hashing.
+    Hashing,
+}
+
+/// A wish to stop, shared by clones. Once raised it stays.
+#[derive(Clone, Default, Debug)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks the work to stop.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it was asked to.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A torrent to make.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct CreateRequest {
+    /// A file or a directory; its last component is the torrent's name.
+    pub content: PathBuf,
+    /// Which pieces and trees to write.
+    pub format: Format,
+    /// Announce URLs by tier (BEP 12).
+    pub trackers: Vec<Vec<String>>,
+    /// Web seeds (BEP 19).
+    pub web_seeds: Vec<String>,
+    /// Bytes a piece; `None` chooses by size. A power of two of at least 16 KiB.
+    pub piece_length: Option<u64>,
+    /// Peers from its trackers only (BEP 27).
+    pub private: bool,
+    /// The `source` field, which makes info-hashes differ between trackers.
+    pub source: Option<String>,
+    /// The `comment` field.
+    pub comment: Option<String>,
+    /// The `created by` field.
+    pub created_by: Option<String>,
+    /// The `creation date` field, seconds since 1970; `None` leaves it out.
+    pub created: Option<u64>,
+    /// Leave out files and directories whose name begins with a dot.
+    pub skip_hidden: bool,
+}
+
+impl CreateRequest {
+    /// A public hybrid torrent of everything in `content`, with no tracker and no date.
+    pub fn new(content: impl Into<PathBuf>) -> Self {
+        CreateRequest {
+            content: content.into(),
+            format: Format::Hybrid,
+            trackers: Vec::new(),
+            web_seeds: Vec::new(),
+            piece_length: None,
+            private: false,
+            source: None,
+            comment: None,
+            created_by: None,
+            created: None,
+            skip_hidden: false,
+        }
+    }
+}
+
+/// What generation of the protocol a torrent is for.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// BEP 3 only.
+    V1,
+    /// BEP 52 only.
+    V2,
+    /// Both, over the same bytes.
+    #[default]
+    Hybrid,
+}
+
+/// A torrent made.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Created {
+    /// The bytes of the .torrent file.
+    #[serde(with = "json::base64")]
+    pub metainfo: Arc<[u8]>,
+    /// The torrent's name.
+    pub name: String,
+    /// Bytes of content.
+    pub size: u64,
+    /// Files of content, pad files not counted.
+    pub files: u32,
+    /// Bytes a piece.
+    pub piece_length: u64,
+    /// Pieces.
+    pub pieces: u32,
+    /// The v1 info-hash, if it has one.
+    #[serde(with = "json::info_hash", default)]
+    pub info_hash: Option<InfoHash>,
+    /// The v2 info-hash, if it has one.
+    #[serde(with = "json::info_hash_v2", default)]
+    pub info_hash_v2: Option<InfoHashV2>,
+    /// The magnet link, with name and trackers.
+    pub magnet: String,
+    /// One line each: what was skipped, what readers may trip over.
+    pub warnings: Vec<String>,
+}
+
+/// Content to hash against a torrent.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct VerifyRequest {
+    /// The bytes of the .torrent file.
+    #[serde(with = "json::base64")]
+    pub metainfo: Arc<[u8]>,
+    /// The directory the content lives in, as in [`crate::AddTorrent::dir`].
+    pub dir: PathBuf,
+}
+
+/// How content compares with its torrent.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The torrent's name.
+    pub name: String,
+    /// Every file in metainfo order, pad files left out.
+    pub files: Vec<FileVerdict>,
+    /// Pieces that are right.
+    pub good_pieces: u32,
+    /// Pieces in all.
+    pub pieces: u32,
+    /// Bytes of content in right pieces.
+    pub good_bytes: u64,
+    /// Bytes of content in all.
+    pub size: u64,
+}
+
+impl Verdict {
+    /// Every piece is right and every file is as it should be.
+    pub fn good(&self) -> bool {
+        self.good_pieces == self.pieces && self.files.iter().all(|file| file.state == FileState::Good)
+    }
+}
+
+/// One file of a verdict.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FileVerdict {
+    /// Which.
+    #[serde(with = "json::file_index")]
+    pub file: FileIndex,
+    /// Below the torrent's directory, with `/`. Make safe to print.
+    pub path: String,
+    /// Its size by the torrent.
+    pub size: u64,
+    /// How it is.
+    #[serde(flatten)]
+    pub state: FileState,
+}
+
+/// How one file compares with its torrent.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum FileState {
+    /// Right, to the last byte.
+    Good,
+    /// The right size, but pieces that touch it are wrong.
+    Bad {
+        /// How many.
+        bad_pieces: u32,
+    },
+    /// Not there.
+    Missing,
+    /// Shorter or longer than it should be.
+    WrongSize {
+        /// Its size on disk, bytes.
+        is_size: u64,
+    },
+    /// There, but it cannot be read, or is no file.
+    Unreadable {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A question to all trackers of a torrent.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AnnounceRequest {
+    /// The bytes of the .torrent file.
+    #[serde(with = "json::base64")]
+    pub metainfo: Arc<[u8]>,
+    /// The longest to wait, in whole seconds, for all of them together.
+    pub wait_s: u32,
+    /// How many peers to ask for.
+    pub num_want: u32,
+}
+
+/// What one tracker said. Texts come from the network: make safe to print.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TrackerAnswer {
+    /// Its announce URL.
+    pub url: String,
+    /// Addresses it gave, in its order.
+    pub peers: Vec<SocketAddr>,
+    /// Seconds it wants between announces.
+    #[serde(default)]
+    pub interval_s: Option<u32>,
+    /// Peers with everything, by its count.
+    #[serde(default)]
+    pub seeds: Option<u32>,
+    /// Peers without, by its count.
+    #[serde(default)]
+    pub leeches: Option<u32>,
+    /// Its `warning message`.
+    #[serde(default)]
+    pub warning: Option<String>,
+    /// Its `failure reason`, or what went wrong on the way. When set, the rest says nothing.
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+/// A tracker to start.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TrackerOptions {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// A tracker that runs in this process until stopped or dropped.
+pub trait RunningTracker: Send {
+    /// Its announce URLs, ports as bound. A wildcard address is given as one that others can use where known.
+    fn urls(&self) -> Vec<String>;
+
+    /// Counts so far.
+    fn stats(&self) -> TrackerStats;
+
+    /// Stops it and waits until its sockets are closed. A second call does nothing.
+    fn stop(&mut self);
+}
+
+/// What a tracker counted.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct TrackerStats {
+    /// Swarms known.
+    pub swarms: u64,
+    /// Peers in them.
+    pub peers: u64,
+    /// Announces answered since it started.
+    pub announces: u64,
+    /// Scrapes answered since it started.
+    pub scrapes: u64,
+    /// Requests refused or not understood since it started.
+    pub refused: u64,
+}
+
+/// An engine to start.
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
+pub struct EngineOptions {
+    /// Where to listen for peers; port 0 takes a free one, a port in use is refused. Empty: the first free port from
+    /// [`EngineOptions::FIRST_PORT`] on, or any, on all addresses of both families.
+    #[serde(default)]
+    pub listen: Vec<SocketAddr>,
+    /// Memory for content, bytes; `None` chooses by the machine.
+    #[serde(default)]
+    pub pool_bytes: Option<u64>,
+    /// Where resume facts are kept. `None`: nowhere, so that nothing outlives the engine but the content.
+    #[serde(default)]
+    pub state_dir: Option<PathBuf>,
+    /// Limits over all torrents.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Most peers connected at once, over all torrents; `None` chooses by the machine.
+    #[serde(default)]
+    pub max_peers: Option<u32>,
+}
+
+impl EngineOptions {
+    /// The port BitTorrent clients have tried first since the beginning.
+    pub const FIRST_PORT: u16 = 6881;
+
+    /// The longest a shutdown takes. A user who pressed Ctrl-C waits this long at worst; trackers answer within it or
+    /// notice by themselves, resume facts need a tenth of it.
+    pub const MAX_FAREWELL: Duration = Duration::from_secs(5);
+}
