@@ -1,2 +1,6 @@
 //! The swarm: PeerConnection, Picker, Choker, Rate, Controller, Server, Shard.
 #![forbid(unsafe_code)]
+
+pub mod choker;
+pub mod rate;
+pub mod swarm;
