@@ -1,0 +1,216 @@
+//! Getting one URL: the way there, redirects included, and the body within bounds.
+//!
+//! Owns what holds for every request we make: only HTTP and HTTPS, no proxy taken from the environment, nothing stored
+//! or sent along but the URL, and no detour from the internet into a local network. Who asks, and when, is left to
+//! the callers.
+
+use super::place::{Nowhere, Reach, looks_like_tracker, says_local};
+use reqwest::header::LOCATION;
+use reqwest::{Client, Response, Url};
+use std::sync::OnceLock;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Redirects followed, as libtorrent follows.
+const REDIRECTS_MAX: usize = 5;
+/// Idle connections kept to one host: an announce is rarely followed by another within the idle time.
+const IDLE_PER_HOST: usize = 2;
+/// How long they are kept.
+const IDLE: Duration = Duration::from_secs(30);
+/// Who we say we are when nobody said it for us.
+const USER_AGENT: &str = concat!("piecemeal/", env!("CARGO_PKG_VERSION"));
+
+/// Why a URL gave nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum GetError {
+    /// Not a URL, or neither `http` nor `https`.
+    #[error("not an HTTP URL")]
+    BadUrl,
+    /// The host has no address that may be used.
+    #[error("the host has no address")]
+    NoAddress,
+    /// It leads into a local network from outside, or from a torrent to what does not look like a tracker.
+    #[error("leads to a local address")]
+    Local,
+    /// More than five redirects.
+    #[error("too many redirects")]
+    Redirects,
+    /// Not all of it came in time.
+    #[error("timed out")]
+    TimedOut,
+    /// Larger than asked for; bytes allowed.
+    #[error("larger than {0} bytes")]
+    TooLarge(usize),
+    /// An answer that is no 200, with as much of its body as was allowed.
+    #[error("the server answered {0}")]
+    Status(u16, Vec<u8>),
+    /// No connection, or a broken one: the reason in words.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+/// Gets a URL a user gave, such as that of a .torrent file, and blocks until it is there.
+///
+/// `cap_bytes` bounds the body after inflating, `timeout` everything from the first look-up to the last byte. Not to
+/// be called from asynchronous code.
+///
+/// # Errors
+/// As [`GetError`] says.
+pub fn get(url: &str, cap_bytes: usize, timeout: Duration) -> Result<Vec<u8>, GetError> {
+    let trouble = |why: std::io::Error| GetError::Unreachable(why.to_string());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(trouble)?;
+    let browser = Browser::new(USER_AGENT, true, true);
+    let result = runtime.block_on(browser.get(url, Trust::User, cap_bytes, timeout));
+    // A look-up that hangs in the system's resolver must not hold up the caller.
+    runtime.shutdown_background();
+    result
+}
+
+/// Whose word the first URL is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Trust {
+    /// Somebody who may go where he likes.
+    User,
+    /// A torrent's author, whose trackers may be local only if they look like trackers.
+    Torrent,
+}
+
+/// Makes requests to addresses of one family, or of both.
+pub(super) struct Browser {
+    user_agent: String,
+    v4: bool,
+    v6: bool,
+    /// To anywhere, and to the internet only. Made on first use: each reads the system's certificates.
+    anywhere: OnceLock<Client>,
+    outside: OnceLock<Client>,
+}
+
+impl Browser {
+    pub fn new(user_agent: &str, v4: bool, v6: bool) -> Browser {
+        Browser { user_agent: user_agent.into(), v4, v6, anywhere: OnceLock::new(), outside: OnceLock::new() }
+    }
+
+    pub async fn get(
+        &self,
+        url: &str,
+        trust: Trust,
+        cap_bytes: usize,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, GetError> {
+        let walk = self.walk(url, trust, cap_bytes);
+        tokio::time::timeout(timeout, walk).await.unwrap_or(Err(GetError::TimedOut))
+    }
+
+    async fn walk(&self, url: &str, trust: Trust, cap_bytes: usize) -> Result<Vec<u8>, GetError> {
+        let mut url = parse(url)?;
+        let mut local = trust == Trust::User || looks_like_tracker(&url);
+        for _ in 0..=REDIRECTS_MAX {
+            let response = self.ask(&url, local).await?;
+            let Some(next) = redirect(&url, &response)? else {
+                return body(response, cap_bytes).await;
+            };
+            local = match trust {
+                Trust::User => says_local(&url),
+                // A tracker on the local network may go by a name, and move within it.
+                Trust::Torrent => {
+                    local
+                        && looks_like_tracker(&next)
+                        && (says_local(&url) || url.host_str() == next.host_str())
+                }
+            };
+            url = next;
+        }
+        Err(GetError::Redirects)
+    }
+
+    async fn ask(&self, url: &Url, local: bool) -> Result<Response, GetError> {
+        let reach = Reach { v4: self.v4, v6: self.v6, local };
+        reach.check(url)?;
+        let slot = if local { &self.anywhere } else { &self.outside };
+        let client = match slot.get() {
+            Some(client) => client,
+            None => {
+                let made = client(&self.user_agent, reach)?;
+                slot.get_or_init(|| made)
+            }
+        };
+        Ok(client.get(url.clone()).send().await?)
+    }
+}
+
+fn client(user_agent: &str, reach: Reach) -> Result<Client, GetError> {
+    let builder = || {
+        Client::builder()
+            .user_agent(user_agent)
+            .no_proxy()
+            .referer(false)
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_max_idle_per_host(IDLE_PER_HOST)
+            .pool_idle_timeout(IDLE)
+            .dns_resolver(reach)
+    };
+    // A system without certificates still has trackers without TLS; those with it then fail one by one.
+    Ok(builder().build().or_else(|_| builder().tls_certs_only([]).build())?)
+}
+
+fn parse(url: &str) -> Result<Url, GetError> {
+    url.parse().ok().filter(is_http).ok_or(GetError::BadUrl)
+}
+
+fn is_http(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https") && url.has_host()
+}
+
+/// Where the answer sends us, if it does.
+fn redirect(from: &Url, response: &Response) -> Result<Option<Url>, GetError> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let Some(location) = response.headers().get(LOCATION) else { return Ok(None) };
+    let text = str::from_utf8(location.as_bytes()).map_err(|_| GetError::BadUrl)?;
+    from.join(text).ok().filter(is_http).map(Some).ok_or(GetError::BadUrl)
+}
+
+async fn body(mut response: Response, cap_bytes: usize) -> Result<Vec<u8>, GetError> {
+    let status = response.status().as_u16();
+    let mut body = Vec::new();
+    let mut complete = true;
+    // The length announced is not believed; chunks are what has come, already inflated.
+    while let Some(chunk) = response.chunk().await? {
+        if chunk.len() > cap_bytes - body.len() {
+            complete = false;
+            break;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    match status {
+        200 if complete => Ok(body),
+        200 => Err(GetError::TooLarge(cap_bytes)),
+        status => Err(GetError::Status(status, body)),
+    }
+}
+
+impl From<Nowhere> for GetError {
+    fn from(why: Nowhere) -> GetError {
+        match why {
+            Nowhere::NoAddress => GetError::NoAddress,
+            Nowhere::Local => GetError::Local,
+        }
+    }
+}
+
+impl From<reqwest::Error> for GetError {
+    /// Finds our resolver's word, or the deepest cause: the outer layers only say that sending failed.
+    fn from(why: reqwest::Error) -> GetError {
+        let mut cause: &dyn std::error::Error = &why;
+        loop {
+            if let Some(nowhere) = cause.downcast_ref::<Nowhere>() {
+                return (*nowhere).into();
+            }
+            match cause.source() {
+                Some(source) => cause = source,
+                None => return GetError::Unreachable(cause.to_string()),
+            }
+        }
+    }
+}
