@@ -1,1 +1,0 @@
-//! Work on content without a swarm: making and verifying torrents on all cores.
