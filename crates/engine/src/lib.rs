@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod choker;
+pub mod picker;
 pub mod rate;
 pub mod swarm;
