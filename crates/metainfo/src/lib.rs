@@ -3,6 +3,7 @@
 
 pub mod bencode;
 mod bitfield;
+pub mod create;
 mod hash;
 mod ids;
 mod magnet;

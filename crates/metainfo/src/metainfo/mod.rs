@@ -22,6 +22,7 @@ mod torrent;
 
 pub use error::MetainfoError;
 pub use lint::Lint;
+pub(crate) use torrent::Outer;
 
 use crate::merkle::{self, Hash, Subtree};
 use crate::{FileIndex, InfoHash, InfoHashV2, Magnet, PieceIndex, SafePath};

@@ -160,6 +160,11 @@ enum Fate {
 }
 
 fn sanitize(raw: &[u8], rules: NameRules) -> String {
+    // Nearly all names: nothing in them to change, whatever the rules.
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_ ()[]+,&".contains(byte);
+    if rules == NameRules::Unix && (1..=STEM_MAX_BYTES).contains(&raw.len()) && raw.iter().all(plain) {
+        return String::from_utf8_lossy(raw).into_owned();
+    }
     let mut name = String::with_capacity(raw.len().min(COMPONENT_MAX_BYTES));
     // A run of bytes that are no UTF-8 becomes one `_`.
     let mut in_broken_run = false;
