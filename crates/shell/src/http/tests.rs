@@ -204,6 +204,12 @@ fn nobody_there_and_nonsense() {
 }
 
 #[test]
+fn tls_that_is_none_is_refused() {
+    let (addr, _) = raw_server(answer_with("", b"de"));
+    assert!(matches!(fetch_one(fetch(1, &format!("https://{addr}/announce"))), Err(FetchFailure::Unreachable(_))));
+}
+
+#[test]
 fn many_fetches_each_get_their_reply() {
     let (serving, base) = local(|asked| text(200, asked.query()));
     let (client, outcomes) = client();
