@@ -1,4 +1,20 @@
 //! The only I/O: event loop, sockets, HTTP, disk lanes, clock, entropy.
+//!
+//! A [`Shell`] is a pure engine at work: one thread that turns (`engine_loop`), threads for the disk ([`disk`]), and
+//! one for HTTP ([`http`]). Nothing is decided here that the simulator could not decide without it.
 
+pub mod clock;
+pub mod disk;
+pub mod driven;
+mod engine_loop;
+pub mod entropy;
 pub mod http;
+pub mod mailbox;
+mod news;
 pub mod offline;
+mod shell;
+mod tcp;
+
+pub use disk::Storage;
+pub use engine_loop::Stats;
+pub use shell::{Shell, ShellError, ShellSettings};

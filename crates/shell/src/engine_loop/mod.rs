@@ -1,0 +1,363 @@
+//! The one loop: a Server and a Shard on one thread, their sockets, and all that goes in and out of them.
+//!
+//! Owns the turn: sleep, read events and mail, read sockets, beat, carry notes, hand out work, write to sockets. Time is
+//! read once a turn. Nothing here decides; that is the engine's. What is fair is decided here: how much one
+//! connection may read or write before the next has its turn.
+//!
+//! - `conns`: the connections by slot. - `sockets`: accepting, dialing, reading. - `settle`: what the engine wants done.
+//!
+//! The loop sleeps until a socket is ready, a mailbox has something, or something is due, and never wakes otherwise.
+
+mod conns;
+mod settle;
+mod sockets;
+mod stats;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token, Waker};
+use piecemeal_discovery::tracker::{Fetch, FetchFailure, FetchId};
+use piecemeal_engine::cx::{Command, ConnId, Net, News, Note};
+use piecemeal_metainfo::{Time, TorrentId};
+use piecemeal_package::{Done, Fence, Job};
+
+use crate::clock::Clock;
+use crate::disk::{DiskPool, Submitter};
+use crate::driven::{Data, Front};
+use crate::mailbox::{Doorbell, Mailbox};
+use crate::news::NewsBox;
+use crate::tcp::{SendFiles, Spare};
+use conns::{Conns, Slot};
+pub(crate) use stats::Counters;
+pub use stats::Stats;
+
+/// Events taken from the system at once; what is left comes at the next turn.
+const EVENTS: usize = 512;
+/// One warm buffer for all reads: large enough that a fast peer needs few of them, small enough for the cache that the
+/// engine copies out of.
+const SCRATCH_BYTES: usize = 64 * 1024;
+/// Between two heartbeats when much happens; the engine's own deadlines are in steps of 100 ms.
+const BEAT_PAUSE: Duration = Duration::from_millis(10);
+/// A verified Piece waits so long for company before it wakes the listener.
+const QUIET_NEWS: Duration = Duration::from_millis(50);
+
+const WAKER: Token = Token(usize::MAX);
+/// Listeners are numbered downwards from here, connections upwards from 0.
+const FIRST_LISTENER: usize = usize::MAX - 1;
+
+/// What is said to a loop from outside.
+pub(crate) enum Order {
+    /// For the Server.
+    Command(Command),
+    /// End when all torrents are gone, or at that instant.
+    Stop(Instant),
+}
+
+/// An answer to a fetch.
+pub(crate) type Fetched = (TorrentId, FetchId, Result<Vec<u8>, FetchFailure>);
+
+/// The mailboxes of a loop.
+#[derive(Clone)]
+pub(crate) struct Inboxes {
+    pub(crate) orders: Arc<Mailbox<Order>>,
+    pub(crate) disk: Arc<Mailbox<(TorrentId, Done)>>,
+    pub(crate) fetched: Arc<Mailbox<Fetched>>,
+}
+
+/// What a loop is given at birth.
+pub(crate) struct Parts {
+    pub(crate) poll: Poll,
+    pub(crate) bell: Arc<Doorbell>,
+    pub(crate) inboxes: Inboxes,
+    pub(crate) listeners: Vec<(TcpListener, SocketAddr)>,
+    pub(crate) disk: Arc<DiskPool>,
+    pub(crate) fetch: Box<dyn FnMut(TorrentId, Fetch) + Send>,
+    pub(crate) news: Arc<NewsBox>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// See the module.
+pub(crate) struct EngineLoop<F, D> {
+    front: F,
+    data: D,
+    clock: Clock,
+    now: Time,
+    poll: Poll,
+    bell: Arc<Doorbell>,
+    inboxes: Inboxes,
+
+    listeners: Vec<Listener>,
+    /// After handles ran out: when to accept again.
+    accept_again: Option<Time>,
+    spare: Spare,
+    conns: Conns,
+    dials: BTreeSet<(Time, ConnId)>,
+    /// Connections to read from; each at most once.
+    ready: Vec<Slot>,
+    /// Connections to write to; each at most once.
+    to_write: Vec<Slot>,
+    scratch: Box<[u8]>,
+
+    disk: Arc<DiskPool>,
+    submitter: Submitter,
+    send_files: SendFiles,
+    /// Jobs that were not answered yet.
+    jobs_out: usize,
+    fetch: Box<dyn FnMut(TorrentId, Fetch) + Send>,
+    news: Arc<NewsBox>,
+    /// News lie there of which the listener was not told.
+    quiet_since: Option<Time>,
+    /// Torrents in the Shard.
+    seated: usize,
+
+    last_beat: Time,
+    next_beat: Time,
+    /// Something came in since the last beat, so it may be due earlier than was said then.
+    stirred: bool,
+    stop: Option<Time>,
+
+    counters: Arc<Counters>,
+    stats: Stats,
+    lanes: Lanes,
+}
+
+struct Listener {
+    listener: TcpListener,
+    ready: bool,
+}
+
+/// Emptied lanes, kept for their memory.
+#[derive(Default)]
+struct Lanes {
+    orders: Vec<Order>,
+    dones: Vec<(TorrentId, Done)>,
+    fetched: Vec<Fetched>,
+    net: Vec<Net>,
+    notes: Vec<Note>,
+    news: Vec<News>,
+    jobs: Vec<(TorrentId, Job)>,
+    slots: Vec<Slot>,
+}
+
+/// A poll and the bell that ends its sleep.
+///
+/// # Errors
+/// The system has no handles left.
+pub(crate) fn poll_with_bell() -> io::Result<(Poll, Arc<Doorbell>)> {
+    let poll = Poll::new()?;
+    let waker = Waker::new(poll.registry(), WAKER)?;
+    // A failed wake-up would leave the loop asleep over its mail: better to say so at once.
+    let bell = Doorbell::new(move || waker.wake().expect("a loop can be woken while it lives"));
+    Ok((poll, bell))
+}
+
+impl<F: Front, D: Data> EngineLoop<F, D> {
+    /// A loop around a Server and a Shard; nothing happens before [`EngineLoop::run`].
+    ///
+    /// # Errors
+    /// The system refuses to watch a listener.
+    pub(crate) fn new(parts: Parts, front: F, data: D) -> io::Result<EngineLoop<F, D>> {
+        let Parts { poll, bell, inboxes, listeners, disk, fetch, news, counters } = parts;
+        let mut watched = Vec::with_capacity(listeners.len());
+        for (at, (mut listener, _)) in listeners.into_iter().enumerate() {
+            poll.registry().register(&mut listener, Token(FIRST_LISTENER - at), Interest::READABLE)?;
+            watched.push(Listener { listener, ready: true });
+        }
+        Ok(EngineLoop {
+            front,
+            data,
+            clock: Clock::start(),
+            now: Time::ZERO,
+            poll,
+            bell,
+            inboxes,
+            listeners: watched,
+            accept_again: None,
+            spare: Spare::new(),
+            conns: Conns::default(),
+            dials: BTreeSet::new(),
+            ready: Vec::new(),
+            to_write: Vec::new(),
+            scratch: vec![0; SCRATCH_BYTES].into(),
+            submitter: disk.submitter(),
+            send_files: SendFiles::new(disk.torrents()),
+            disk,
+            jobs_out: 0,
+            fetch,
+            news,
+            quiet_since: None,
+            seated: 0,
+            last_beat: Time::ZERO,
+            next_beat: Time::ZERO,
+            stirred: false,
+            stop: None,
+            counters,
+            stats: Stats::default(),
+            lanes: Lanes::default(),
+        })
+    }
+
+    /// Turns until it is told to stop and all torrents are gone, or its time is over.
+    pub(crate) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.is_over() {
+            self.sleep(&mut events);
+            self.now = self.clock.now();
+            self.stats.turns += 1;
+            for event in &events {
+                self.on_event(event);
+            }
+            self.read_mail();
+            self.accept();
+            self.read_sockets();
+            self.end_dials();
+            self.beat();
+            self.settle();
+            self.nudge();
+            self.stats.conns = self.conns.count() as u64;
+            self.counters.show(&self.stats);
+        }
+        self.end();
+    }
+
+    fn sleep(&mut self, events: &mut Events) {
+        let mut timeout = self.timeout();
+        let sleeps = timeout != Some(Duration::ZERO);
+        if sleeps {
+            self.bell.doze();
+            let boxes = &self.inboxes;
+            if !(boxes.orders.is_empty() && boxes.disk.is_empty() && boxes.fetched.is_empty()) {
+                timeout = Some(Duration::ZERO);
+            }
+        }
+        if let Err(why) = self.poll.poll(events, timeout) {
+            assert!(why.kind() == io::ErrorKind::Interrupted, "the system does not tell of events: {why}");
+            events.clear();
+        }
+        if sleeps {
+            self.bell.wake();
+            self.stats.wakeups += u64::from(timeout != Some(Duration::ZERO));
+        }
+    }
+
+    /// How long to sleep; `None`: until something comes.
+    fn timeout(&self) -> Option<Duration> {
+        let accepts = self.accept_again.is_none() && self.listeners.iter().any(|listener| listener.ready);
+        if accepts || !self.ready.is_empty() || !self.to_write.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let dials = self.dials.first().map(|(give_up, _)| *give_up);
+        let quiet = self.quiet_since.map(|since| since + QUIET_NEWS);
+        let others = [dials, self.accept_again, quiet, self.stop];
+        let due = others.into_iter().flatten().fold(self.beat_due(), Time::min);
+        (due != Time::NEVER).then(|| due.since(self.clock.now()))
+    }
+
+    fn read_mail(&mut self) {
+        let mut orders = std::mem::take(&mut self.lanes.orders);
+        self.inboxes.orders.drain(&mut orders);
+        for order in orders.drain(..) {
+            self.stirred = true;
+            match order {
+                Order::Command(command) => self.front.on_command(self.now, command),
+                Order::Stop(until) => {
+                    self.front.on_command(self.now, Command::Shutdown);
+                    self.stop = Some(self.now + until.saturating_duration_since(Instant::now()));
+                }
+            }
+            self.carry();
+        }
+        self.lanes.orders = orders;
+        self.read_dones();
+        let mut fetched = std::mem::take(&mut self.lanes.fetched);
+        self.inboxes.fetched.drain(&mut fetched);
+        for (torrent, fetch, result) in fetched.drain(..) {
+            self.stirred = true;
+            let result = result.as_ref().map(Vec::as_slice).map_err(Clone::clone);
+            self.data.on_fetched(self.now, torrent, fetch, result);
+        }
+        self.lanes.fetched = fetched;
+    }
+
+    fn read_dones(&mut self) {
+        let mut dones = std::mem::take(&mut self.lanes.dones);
+        self.inboxes.disk.drain(&mut dones);
+        for (torrent, done) in dones.drain(..) {
+            self.stirred = true;
+            self.jobs_out -= 1;
+            if matches!(done, Done::Fenced(Fence::Close | Fence::Delete, _)) {
+                self.send_files.close(torrent);
+            }
+            self.data.on_disk(self.now, torrent, done);
+        }
+        self.lanes.dones = dones;
+    }
+
+    fn beat_due(&self) -> Time {
+        if self.stirred { self.next_beat.min(self.last_beat + BEAT_PAUSE) } else { self.next_beat }
+    }
+
+    fn beat(&mut self) {
+        if self.now < self.beat_due() {
+            return;
+        }
+        // Notes of one beat may make something due for the other side; a second round hears of it.
+        for _ in 0..2 {
+            let front = self.front.heartbeat(self.now);
+            self.carry();
+            let data = self.data.heartbeat(self.now);
+            self.next_beat = front.min(data);
+            if !self.carry() {
+                break;
+            }
+        }
+        // A deadline that stays in the past must not make the loop spin.
+        self.next_beat = self.next_beat.max(self.now + BEAT_PAUSE);
+        (self.last_beat, self.stirred) = (self.now, false);
+    }
+
+    fn is_over(&self) -> bool {
+        let done = self.seated == 0 && self.jobs_out == 0;
+        self.stop.is_some_and(|until| done || self.now >= until)
+    }
+
+    /// Hears out what is already answered, and leaves.
+    fn end(mut self) {
+        self.read_dones();
+        self.settle();
+        self.inboxes.orders.close();
+        self.inboxes.disk.close();
+        self.inboxes.fetched.close();
+        self.counters.show(&self.stats);
+        self.news.close();
+    }
+
+    fn nudge(&mut self) {
+        if self.quiet_since.is_some_and(|since| self.now >= since + QUIET_NEWS) {
+            self.quiet_since = None;
+            self.news.nudge();
+        }
+    }
+}
+
+/// Calls a verb of a connection's owner.
+macro_rules! to_owner {
+    ($self:ident, $owner:expr, $it:ident => $call:expr) => {
+        match $owner {
+            Owner::Front => {
+                let $it = &mut $self.front;
+                $call
+            }
+            Owner::Data => {
+                let $it = &mut $self.data;
+                $call
+            }
+        }
+    };
+}
+use to_owner;

@@ -1,0 +1,239 @@
+//! What the engine wants done: notes to the other side, sockets, Jobs, News; and writing.
+//!
+//! Writing frees Bufs and so makes new wishes; they are heard in the same turn, a few times over.
+
+use std::mem::{replace, swap, take};
+
+use piecemeal_engine::cx::{ConnId, Goodbye, Net, News, Note, Sending};
+
+use super::conns::{Conn, Owner, Slot, Wants};
+use super::{EngineLoop, to_owner};
+use crate::driven::{Data, Front};
+use crate::tcp::{Sent, SentEnd};
+
+/// What one connection may write a turn before others have theirs.
+const WRITE_BUDGET_BYTES: usize = 512 * 1024;
+/// Rounds of wishes and writes in one turn; what is left is done in the next, after a look at the sockets.
+const ROUNDS: usize = 4;
+/// Rounds of notes: one answers another, but not for ever.
+const NOTE_ROUNDS: usize = 1000;
+/// Gathering writes that a Server may leave to be sent when it hands a connection over: a handshake is one.
+const HANDOVER_WRITES: usize = 16;
+
+impl<F: Front, D: Data> EngineLoop<F, D> {
+    /// Does all that both want done.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..ROUNDS {
+            self.carry();
+            self.do_net();
+            self.submit();
+            if self.to_write.is_empty() {
+                break;
+            }
+            self.write_sockets();
+        }
+        self.carry();
+        self.submit();
+        self.publish();
+    }
+
+    /// Carries notes between the two until there are none. True if there were.
+    pub(super) fn carry(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..NOTE_ROUNDS {
+            if self.front.out().notes.is_empty() && self.data.out().notes.is_empty() {
+                return any;
+            }
+            any = true;
+            let mut notes = take(&mut self.lanes.notes);
+            swap(&mut notes, &mut self.front.out().notes);
+            notes.drain(..).for_each(|note| self.carry_to_data(note));
+            swap(&mut notes, &mut self.data.out().notes);
+            notes.drain(..).for_each(|note| self.front.on_note(self.now, note));
+            self.lanes.notes = notes;
+        }
+        debug_assert!(false, "Server and Shard answer each other for ever");
+        any
+    }
+
+    fn carry_to_data(&mut self, note: Note) {
+        let handed = match &note {
+            Note::Hand(handed) => Some(handed.conn),
+            Note::Seat(_) => {
+                self.seated += 1;
+                None
+            }
+            _ => None,
+        };
+        let there = handed.is_none_or(|conn| self.hand_over(conn));
+        self.data.on_note(self.now, note);
+        if let (Some(conn), false) = (handed, there) {
+            self.data.on_closed(self.now, conn, Goodbye::Closed);
+        }
+    }
+
+    /// Changes a connection's owner. Bytes that the Server has yet to send go first; bytes it did not eat go to the
+    /// Shard. False if the connection is gone.
+    fn hand_over(&mut self, id: ConnId) -> bool {
+        let Some(slot) = self.conns.slot_of(id) else { return false };
+        for _ in 0..HANDOVER_WRITES {
+            let Some(conn) = self.conns.get(slot) else { return false };
+            let took = self.front.with_sealed(id, |slices| conn.take_unsent(slices)).unwrap_or(0);
+            if took == 0 {
+                break;
+            }
+            self.front.on_wrote(self.now, id, took);
+        }
+        let Some(conn) = self.conns.get(slot) else { return false };
+        conn.owner = Owner::Data;
+        conn.thirsty = false;
+        if !conn.kept.is_empty() {
+            self.list_to_read(slot);
+        }
+        self.list_to_write(slot);
+        true
+    }
+
+    fn do_net(&mut self) {
+        let mut net = take(&mut self.lanes.net);
+        // Dials that fail at once are told at once, and may wish for others: hence the rounds.
+        for _ in 0..ROUNDS {
+            swap(&mut net, &mut self.front.out().net);
+            net.drain(..).for_each(|wish| self.do_wish(wish));
+            swap(&mut net, &mut self.data.out().net);
+            net.drain(..).for_each(|wish| self.do_wish(wish));
+            self.carry();
+            if self.front.out().net.is_empty() && self.data.out().net.is_empty() {
+                break;
+            }
+        }
+        self.lanes.net = net;
+    }
+
+    fn do_wish(&mut self, wish: Net) {
+        match wish {
+            Net::Dial { dial, to, patience } => self.dial(dial, to, patience),
+            Net::Write(conn) => {
+                if let Some(slot) = self.conns.slot_of(conn) {
+                    self.list_to_write(slot);
+                }
+            }
+            Net::Read(conn) => {
+                if let Some(slot) = self.conns.slot_of(conn) {
+                    if let Some(conn) = self.conns.get(slot) {
+                        conn.thirsty = false;
+                    }
+                    self.list_to_read(slot);
+                }
+            }
+            Net::Close(conn, _) => {
+                let gone = self.conns.slot_of(conn).and_then(|slot| self.conns.remove(slot));
+                if let Some(dialing) = gone.and_then(|gone| gone.dialing) {
+                    self.dials.remove(&(dialing.give_up, conn));
+                }
+            }
+            Net::Fetch(torrent, fetch) => (self.fetch)(torrent, fetch),
+        }
+    }
+
+    fn list_to_read(&mut self, slot: Slot) {
+        if let Some(conn) = self.conns.get(slot).filter(|conn| !conn.listed) {
+            conn.listed = true;
+            self.ready.push(slot);
+        }
+    }
+
+    fn list_to_write(&mut self, slot: Slot) {
+        if let Some(conn) = self.conns.get(slot).filter(|conn| conn.write == Wants::Nothing) {
+            conn.write = if conn.writable { Wants::Listed } else { Wants::Room };
+            if conn.writable {
+                self.to_write.push(slot);
+            }
+        }
+    }
+
+    fn submit(&mut self) {
+        let mut jobs = take(&mut self.lanes.jobs);
+        swap(&mut jobs, &mut self.data.out().disk);
+        jobs.append(&mut self.front.out().disk);
+        self.jobs_out += jobs.len();
+        self.stats.jobs += jobs.len() as u64;
+        self.submitter.submit(&mut jobs);
+        self.lanes.jobs = jobs;
+    }
+
+    fn publish(&mut self) {
+        let mut news = take(&mut self.lanes.news);
+        swap(&mut news, &mut self.data.out().news);
+        news.append(&mut self.front.out().news);
+        for one in &news {
+            if let News::Gone(torrent) = one {
+                self.seated = self.seated.saturating_sub(1);
+                self.send_files.close(*torrent);
+                self.disk.forget(*torrent);
+            }
+        }
+        if !news.is_empty() {
+            let told = self.news.post(&mut news);
+            self.quiet_since = if told { None } else { self.quiet_since.or(Some(self.now)) };
+        }
+        self.lanes.news = news;
+    }
+
+    fn write_sockets(&mut self) {
+        let mut slots = replace(&mut self.to_write, take(&mut self.lanes.slots));
+        for slot in slots.drain(..) {
+            self.write(slot);
+        }
+        self.lanes.slots = slots;
+    }
+
+    /// Writes to a connection until it has no more, the socket is full, or its turn is over.
+    fn write(&mut self, slot: Slot) {
+        let mut left = WRITE_BUDGET_BYTES;
+        while let Some(conn) = self.conns.get(slot).filter(|conn| conn.write == Wants::Listed) {
+            if left == 0 {
+                return self.to_write.push(slot);
+            }
+            let (id, owner) = (conn.id, conn.owner);
+            let files = &mut self.send_files;
+            let stale = !conn.unsent.is_empty();
+            let sent = if stale {
+                Some(files.send(&conn.stream, &[Sending::Bytes(&conn.unsent)]))
+            } else {
+                to_owner!(self, owner, it => it.with_sealed(id, |slices| files.send(&conn.stream, slices)))
+            };
+            let Some(Sent { bytes, from_files, calls, end }) = sent else {
+                conn.write = Wants::Nothing;
+                return;
+            };
+            self.stats.writes += calls;
+            self.stats.bytes_out += bytes as u64;
+            self.stats.bytes_from_files += from_files as u64;
+            left = left.saturating_sub(bytes);
+            match end {
+                SentEnd::All if bytes == 0 => conn.write = Wants::Nothing,
+                SentEnd::All => {}
+                SentEnd::Full => (conn.write, conn.writable) = (Wants::Room, false),
+                SentEnd::Broken(why) => return self.lose(slot, why),
+            }
+            if stale {
+                conn.unsent.drain(..bytes);
+            } else if bytes > 0 {
+                to_owner!(self, owner, it => it.on_wrote(self.now, id, bytes));
+            }
+        }
+    }
+}
+
+impl Conn {
+    /// Copies what can be copied of `slices`; returns how many bytes that was.
+    fn take_unsent(&mut self, slices: &[Sending<'_>]) -> usize {
+        let before = self.unsent.len();
+        for slice in slices {
+            let Sending::Bytes(bytes) = slice else { break };
+            self.unsent.extend_from_slice(bytes);
+        }
+        self.unsent.len() - before
+    }
+}

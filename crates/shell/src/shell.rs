@@ -1,0 +1,220 @@
+//! The whole shell around one engine: its threads, and the doors to them.
+//!
+//! Owns the order of birth and death. Birth: listeners first, since the engine wants to know its port; then the disk,
+//! the HTTP client and the loop. Death: torrents leave, the loop ends, then the disk's threads.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use piecemeal_engine::cx::{Command, News, Settings};
+use piecemeal_engine::{Server, Shard};
+use piecemeal_metainfo::TorrentId;
+use piecemeal_package::BLOCK_LEN;
+
+use crate::disk::{DiskPool, Storage, abandon_done};
+use crate::driven::{Data, Front};
+use crate::engine_loop::{Counters, EngineLoop, Inboxes, Order, Parts, Stats, poll_with_bell};
+use crate::mailbox::Mailbox;
+use crate::news::NewsBox;
+use crate::{entropy, http, tcp};
+
+/// A pool smaller than this starves: two Blocks for each of a few peers, and a few on the disk.
+const MIN_POOL_BUFS: usize = 64;
+
+/// What a shell is made of.
+#[derive(Clone, Debug)]
+pub struct ShellSettings {
+    /// The engine's; `port` is filled in from the first of `listen`.
+    pub engine: Settings,
+    /// Where to listen. Port 0 is any free port, one for all addresses if possible. Empty: nobody can call us.
+    pub listen: Vec<SocketAddr>,
+    /// Memory for content, in bytes; at least 1 MiB is taken.
+    pub pool_bytes: usize,
+    /// Disk threads for each device.
+    pub disk_threads: usize,
+    /// The engine's randomness; `None` takes it from the operating system.
+    pub seed: Option<[u8; 32]>,
+}
+
+/// Why a shell did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ShellError {
+    /// An address could not be listened on.
+    #[error("cannot listen on {addr}: {why}")]
+    Listen {
+        /// Which.
+        addr: SocketAddr,
+        /// The operating system's words.
+        why: std::io::Error,
+    },
+    /// The operating system refused something else.
+    #[error("cannot start {what}: {why}")]
+    System {
+        /// What was to be started.
+        what: &'static str,
+        /// The operating system's words.
+        why: std::io::Error,
+    },
+}
+
+/// An engine at work. Dropped without [`Shell::shutdown`], its threads end with the process.
+pub struct Shell {
+    listening: Vec<SocketAddr>,
+    inboxes: Inboxes,
+    disk: Arc<DiskPool>,
+    news: Arc<NewsBox>,
+    counters: Arc<Counters>,
+    /// The loop's thread holds the sender, and never sends: it is gone when the thread is.
+    loop_ends: Receiver<()>,
+}
+
+impl Shell {
+    /// Starts listening, and all threads.
+    ///
+    /// # Errors
+    /// See [`ShellError`]; nothing is left running then.
+    pub fn start(settings: ShellSettings) -> Result<Shell, ShellError> {
+        Shell::start_with(settings, |engine, seed, pool_bufs| {
+            let server = Server::new(engine.clone(), entropy::fork(&seed, "server"));
+            (server, Shard::new(engine, entropy::fork(&seed, "shard 0"), pool_bufs))
+        })
+    }
+
+    /// As [`Shell::start`], around whatever `build` makes of the settings (their port filled in), a seed and the
+    /// number of Bufs; it is called on the loop's thread.
+    ///
+    /// # Errors
+    /// See [`ShellError`].
+    pub fn start_with<F: Front, D: Data>(
+        settings: ShellSettings,
+        build: impl FnOnce(Settings, [u8; 32], usize) -> (F, D) + Send + 'static,
+    ) -> Result<Shell, ShellError> {
+        let ShellSettings { mut engine, listen, pool_bytes, disk_threads, seed } = settings;
+        let system = |what| move |why| ShellError::System { what, why };
+        let listeners = tcp::listen(&listen).map_err(|(addr, why)| ShellError::Listen { addr, why })?;
+        let listening: Vec<SocketAddr> = listeners.iter().map(|(_, bound)| *bound).collect();
+        engine.port = listening.first().map_or(0, SocketAddr::port);
+        let seed = seed.map_or_else(entropy::seed, Ok).map_err(system("without randomness"))?;
+
+        let (poll, bell) = poll_with_bell().map_err(system("the event loop"))?;
+        let discard = |(_, done)| abandon_done(done);
+        let inboxes = Inboxes {
+            orders: Mailbox::new(bell.clone()),
+            disk: Mailbox::with_discard(bell.clone(), discard),
+            fetched: Mailbox::new(bell.clone()),
+        };
+        let fetched = inboxes.fetched.clone();
+        let reply: http::Reply =
+            Box::new(move |torrent, fetch, result| fetched.push((torrent, fetch, result)));
+        let client = http::Client::start(&engine.client, reply).map_err(system("the HTTP client"))?;
+        let disk = Arc::new(DiskPool::start(disk_threads, inboxes.disk.clone()));
+        let (news, counters) = (Arc::new(NewsBox::default()), Arc::new(Counters::default()));
+        let parts = Parts {
+            poll,
+            bell,
+            inboxes: inboxes.clone(),
+            listeners,
+            disk: disk.clone(),
+            fetch: Box::new(move |torrent, fetch| client.fetch(torrent, fetch)),
+            news: news.clone(),
+            counters: counters.clone(),
+        };
+        let pool_bufs = (pool_bytes / BLOCK_LEN as usize).max(MIN_POOL_BUFS);
+        let loop_ends = spawn_loop(parts, move || build(engine, seed, pool_bufs))?;
+        Ok(Shell { listening, inboxes, disk, news, counters, loop_ends })
+    }
+
+    /// The addresses listened on, in the order of the settings.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    /// Tells where a torrent lies; before the [`Command::Add`] of it. It is forgotten by itself with
+    /// [`News::Gone`].
+    ///
+    /// # Errors
+    /// A thread for its device could not be started.
+    pub fn register(&self, torrent: TorrentId, storage: Storage) -> Result<(), ShellError> {
+        self.disk.register(torrent, storage).map_err(|why| ShellError::System { what: "a disk thread", why })
+    }
+
+    /// Commands the engine; it hears of it soon. Lost if the engine has ended.
+    pub fn command(&self, command: Command) {
+        self.inboxes.orders.push(Order::Command(command));
+    }
+
+    /// The next News; waits for it at most `timeout`, or for ever. `None`: there was none, or the engine has ended.
+    pub fn recv_news(&self, timeout: Option<Duration>) -> Option<News> {
+        self.news.recv(timeout)
+    }
+
+    /// How many News were lost because nobody took them.
+    pub fn lost_news(&self) -> u64 {
+        self.news.lost()
+    }
+
+    /// What the loop did so far.
+    pub fn stats(&self) -> Stats {
+        self.counters.read()
+    }
+
+    /// An opaque mark of this boot of the machine, for `Seating::boot`.
+    pub fn boot_id() -> [u8; 16] {
+        entropy::boot_id()
+    }
+
+    /// Lets all torrents leave, ends all threads, and returns the News that nobody took. What is not done after
+    /// `deadline` is left undone: threads that hang in the system end with the process.
+    pub fn shutdown(self, deadline: Duration) -> Vec<News> {
+        let until = Instant::now() + deadline;
+        self.inboxes.orders.push(Order::Stop(until));
+        // The loop itself keeps the deadline; a little more lets it say its last.
+        let ended = self.loop_ends.recv_deadline(until + LAST_WORDS);
+        if !matches!(ended, Err(RecvTimeoutError::Timeout)) {
+            self.disk.stop(until.max(Instant::now() + LAST_WORDS));
+        }
+        std::iter::from_fn(|| self.news.recv(Some(Duration::ZERO))).collect()
+    }
+}
+
+/// What a thread has beyond a deadline to come to its end.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+fn spawn_loop<F: Front, D: Data>(
+    parts: Parts,
+    build: impl FnOnce() -> (F, D) + Send + 'static,
+) -> Result<Receiver<()>, ShellError> {
+    let (alive, ends) = crossbeam_channel::bounded::<()>(0);
+    let (started, start) = crossbeam_channel::bounded(1);
+    let system = |what| move |why| ShellError::System { what, why };
+    let run = move || {
+        let _alive = alive;
+        let _closing = CloseNews(parts.news.clone());
+        let (front, data) = build();
+        match EngineLoop::new(parts, front, data) {
+            Ok(engine) => {
+                let _ = started.send(Ok(()));
+                engine.run();
+            }
+            Err(why) => {
+                let _ = started.send(Err(why));
+            }
+        }
+    };
+    let named = std::thread::Builder::new().name("piecemeal-loop".into());
+    named.spawn(run).map_err(system("the loop's thread"))?;
+    let answer = start.recv().unwrap_or_else(|_| Err(std::io::Error::other("the engine panicked at birth")));
+    answer.map_err(system("the event loop"))?;
+    Ok(ends)
+}
+
+/// Tells listeners that no more News come, also when the loop ends by a panic.
+struct CloseNews(Arc<NewsBox>);
+
+impl Drop for CloseNews {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
