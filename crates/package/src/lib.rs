@@ -3,10 +3,16 @@
 
 mod block;
 mod buf;
+mod facts;
 mod job;
+mod layout;
+mod package;
 
 pub use block::{BLOCK_LEN, BlockRef};
 pub use buf::{BlockPool, Buf};
+pub use facts::{FactsError, ResumeFacts};
 pub use job::{
     Done, Fence, FileStamp, Hash, Job, Load, PieceHash, Place, Save, Span, Stat, Trouble, TroubleKind, Warm,
 };
+pub use layout::Layout;
+pub use package::{Jobs, Package, PackageNews, PackageState, PieceFacts, Refused, Start};
