@@ -2,8 +2,7 @@
 //!
 //! Owns the arithmetic. How large a set to grant, to whom, and when a peer has had enough of it is the engine's.
 
-use piecemeal_metainfo::{InfoHash, PieceIndex};
-use sha1::{Digest, Sha1};
+use piecemeal_metainfo::{InfoHash, PieceIndex, sha1};
 use std::net::IpAddr;
 
 /// Rounds of SHA-1, five candidates each, after which a set is left as short as it is. With more pieces than the set
@@ -20,7 +19,10 @@ pub fn allowed_fast_set(info_hash: InfoHash, ip: IpAddr, pieces: u32, count: usi
         return Vec::new();
     }
     let [a, b, c, _] = ip.octets();
-    let mut digest = Sha1::new().chain_update([a, b, c, 0]).chain_update(info_hash.0).finalize();
+    let mut seed = [0; 24];
+    seed[..3].copy_from_slice(&[a, b, c]);
+    seed[4..].copy_from_slice(&info_hash.0);
+    let mut digest = sha1(&seed);
     let mut set = Vec::with_capacity(count);
     for _ in 0..MAX_ROUNDS {
         for candidate in digest.as_chunks::<4>().0 {
@@ -32,7 +34,7 @@ pub fn allowed_fast_set(info_hash: InfoHash, ip: IpAddr, pieces: u32, count: usi
                 set.push(piece);
             }
         }
-        digest = Sha1::digest(digest);
+        digest = sha1(&digest);
     }
     set
 }

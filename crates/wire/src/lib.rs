@@ -6,9 +6,15 @@
 #![forbid(unsafe_code)]
 
 pub mod allowed_fast;
+pub mod compact;
+pub mod extension;
 pub mod handshake;
 pub mod message;
+pub mod metadata;
 pub mod peer_id;
+pub mod pex;
+mod text;
+pub mod tracker;
 
 pub use handshake::{Handshake, HandshakeError, Progress, Reserved};
 pub use message::{Head, Limits, Message, WireError, decode_head, needed, piece_header};

@@ -5,6 +5,7 @@
 //! message is welcome (a second bitfield, an index past the last piece, spare bits of a bitfield, a request while
 //! choked) is the PeerConnection's to judge: that needs memory between calls, and there is none here.
 
+use piecemeal_metainfo::MAX_PIECES;
 use thiserror::Error;
 
 /// A message of no length, which only says that the sender lives.
@@ -12,9 +13,6 @@ pub const KEEP_ALIVE: [u8; 4] = [0; 4];
 
 /// Bytes of a `piece` message before its payload: prefix, id, piece, begin.
 pub const PIECE_HEADER_BYTES: usize = 13;
-
-/// Pieces a torrent can have at most, as far as we are concerned; caps a bitfield that comes before the metadata.
-pub const MAX_PIECES: u32 = 2_097_152;
 
 /// Hashes in one `hashes` message: BEP 52 allows 512 to be asked for, and a proof has one per level of a tree of at
 /// most 2^64 leaves.
