@@ -88,7 +88,8 @@ mod tests {
             bytes.extend_from_slice(&tail);
             prop_assert_eq!(decode_v4(&bytes).collect::<Vec<_>>(), v4);
 
-            let v6: Vec<SocketAddr> = v6.into_iter().map(SocketAddr::from).filter(|a| a.ip().to_canonical() == a.ip()).collect();
+            let v6 = v6.into_iter().map(SocketAddr::from);
+            let v6: Vec<SocketAddr> = v6.filter(|addr| addr.ip().to_canonical() == addr.ip()).collect();
             let mut bytes = Vec::new();
             v6.iter().for_each(|addr| encode(*addr, &mut bytes));
             bytes.extend(tail);

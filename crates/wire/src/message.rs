@@ -1,4 +1,5 @@
-//! The messages between peers after the handshake: BEP 3, BEP 5 (`port`), BEP 6, BEP 10 (`extended`), BEP 52 (hashes).
+//! The messages between peers after the handshake: BEP 3, BEP 5 (`port`), BEP 6, BEP 10 (`extended`) and BEP 52
+//! (hashes).
 //!
 //! Owns the framing: which bytes make a message and which length each kind may have. The length prefix is judged as
 //! soon as the kind is known, so nobody waits, or takes memory, for a message that will be refused anyway. Whether a
@@ -272,7 +273,6 @@ impl Limits {
 impl<'a> Message<'a> {
     /// Appends the message with its length prefix.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        // A payload of 4 GiB is a bug of ours; the sums below would differ and a peer would hang up.
         let len = u32::try_from(self.encoded_len() - 4).expect("a message is shorter than 4 GiB");
         out.reserve(self.encoded_len());
         out.extend_from_slice(&len.to_be_bytes());

@@ -1,7 +1,8 @@
 //! Every entry point that bytes of strangers reach, fed with valid inputs that were damaged: cut, doubled, flipped,
 //! spliced and with numbers replaced by extreme ones. Nothing may panic, and what is accepted must make sense.
 //!
-//! The functions `peer_wire`, `extended`, `tracker_answer` and `tracker_query` are what a coverage-guided fuzzer calls, too.
+//! The functions `peer_wire`, `extended`, `tracker_answer` and `tracker_query` are what a coverage-guided fuzzer would
+//! call, too.
 
 use piecemeal_metainfo::{InfoHash, PeerId};
 use piecemeal_wire::extension::{Extension, ExtensionHandshake, ExtensionIds};

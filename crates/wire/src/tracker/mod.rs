@@ -1,7 +1,7 @@
 //! What clients and HTTP trackers say to each other (BEP 3, 7, 23, 24, 31, 48), in both directions.
 //!
-//! Owns the URL queries and the bencoded answers. It clamps no interval, retries nothing and judges no peer: a client's
-//! manners live in `discovery::Tracker`, a tracker's book in `discovery::Swarms`, HTTP itself in the shell.
+//! Owns the URL queries and the bencoded answers. It clamps no interval, retries nothing and judges no peer: a
+//! client's manners live in `discovery::Tracker`, a tracker's book in `discovery::Swarms`, HTTP itself in the shell.
 
 mod answer;
 mod percent;

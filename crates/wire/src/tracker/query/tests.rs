@@ -171,7 +171,9 @@ proptest! {
     }
 
     #[test]
-    fn random_queries_never_panic(query in "(info_hash|peer_id|left|port|key|ip|ipv6|numwant|.{0,3}|=|&|%|%[0-9a-f]{2}|[0-9]{1,3}|-1){0,40}") {
+    fn random_queries_never_panic(
+        query in "(info_hash|peer_id|left|port|key|ip|ipv6|numwant|.{0,3}|=|&|%|%[0-9a-f]{2}|[0-9]{1,3}|-1){0,40}",
+    ) {
         let _ = parse_announce_query(&query);
         let _ = parse_scrape_query(&query);
         let _ = scrape_url(&query, &[]);
