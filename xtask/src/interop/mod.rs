@@ -1,0 +1,5 @@
+//! To come.
+/// .
+pub fn run(_: &[String]) -> anyhow::Result<()> {
+    Ok(())
+}
