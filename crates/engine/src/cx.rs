@@ -7,9 +7,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use piecemeal_discovery::tracker::{Fetch, TrackerStatus};
-use piecemeal_metainfo::{FileIndex, InfoHash, Metainfo, PeerId, PieceIndex, TorrentId};
+use piecemeal_discovery::tracker::{Fetch, Heard, TrackerStatus};
+use piecemeal_metainfo::{Bitfield, FileIndex, Metainfo, PeerId, PieceIndex, TorrentId};
 use piecemeal_package::{BlockPool, Job, ResumeFacts, Start};
+
+use crate::rate::Trunk;
 
 pub use piecemeal_metainfo::Time;
 
@@ -24,8 +26,21 @@ pub struct Cx<'a> {
     pub rng: &'a mut Rng,
     /// All memory for content.
     pub pool: &'a mut BlockPool,
+    /// What all torrents of the Shard share.
+    pub lease: &'a mut Lease,
     /// Where to put what is to happen outside.
     pub out: &'a mut Out,
+}
+
+/// What the torrents of one Shard share beside memory.
+#[derive(Debug)]
+pub struct Lease {
+    /// Bytes that may be requested.
+    pub down: Trunk,
+    /// Bytes that may be loaded to be sent.
+    pub up: Trunk,
+    /// Bufs that hold Blocks on their way to peers; at most half of the pool.
+    pub upload_bufs: usize,
 }
 
 /// What a turn wants done: four lanes, drained by the loop after each turn.
@@ -111,6 +126,8 @@ pub enum Goodbye {
     Closed,
     /// The network failed; the operating system's words.
     Failed(String),
+    /// Content that was promised to it could not be read; the operating system's words.
+    Unreadable(String),
     /// It broke the protocol; what it did.
     Broke(&'static str),
     /// It sent content that is not the torrent's.
@@ -203,6 +220,8 @@ pub struct Seating {
     pub options: Options,
     /// Peers the user named.
     pub peers: Vec<SocketAddr>,
+    /// Announce URLs beside those of the metainfo, each a tier of its own, after the others.
+    pub trackers: Vec<String>,
 }
 
 /// How a torrent runs.
@@ -222,8 +241,12 @@ pub struct Options {
 pub enum Change {
     /// Run in another way.
     Options(Options),
+    /// By file: what the user wants now.
+    Wanted(Arc<[bool]>),
     /// Peers the user named.
     AddPeers(Vec<SocketAddr>),
+    /// Go on after trouble, as far as that helps.
+    Retry,
     /// Verify all content again.
     Recheck,
     /// Ask the trackers now.
@@ -287,8 +310,10 @@ pub enum News {
     Trouble(TorrentId, Option<piecemeal_package::Trouble>),
     /// A peer is banned, and why.
     Banned(TorrentId, SocketAddr, Goodbye),
+    /// A Piece failed its hash, and is fetched again.
+    PieceBad(TorrentId, PieceIndex),
     /// A tracker said this, or failed so.
-    Tracker(TorrentId, String, String),
+    Tracker(TorrentId, Heard),
     /// To be kept for the next run.
     Facts(TorrentId, Box<ResumeFacts>),
     /// The torrent has left; nothing more is heard of it.
@@ -300,8 +325,13 @@ pub enum News {
 pub enum State {
     /// Looking at its files.
     Opening,
-    /// Verifying content that was there, of which this many pieces are done.
-    Checking(u32),
+    /// Verifying content that was there.
+    Checking {
+        /// Pieces that were looked at.
+        done: u32,
+        /// Pieces to look at.
+        total: u32,
+    },
     /// Fetching.
     Downloading,
     /// Complete, and giving.
@@ -321,6 +351,8 @@ pub struct Snapshot {
     pub torrent: TorrentId,
     /// What it is doing.
     pub state: State,
+    /// The user paused it; `state` may still tell of opening and checking.
+    pub paused: bool,
     /// Bytes the user wants.
     pub wanted_bytes: u64,
     /// Of those, verified.
@@ -329,6 +361,8 @@ pub struct Snapshot {
     pub pieces: u32,
     /// Verified pieces.
     pub have_pieces: u32,
+    /// Which pieces are verified; `None` if that did not change since the last Snapshot.
+    pub have: Option<Arc<Bitfield>>,
     /// Content received, over all runs, in bytes.
     pub downloaded: u64,
     /// Content sent, over all runs, in bytes.
@@ -378,6 +412,10 @@ pub struct PeerSnapshot {
     pub wants_us: bool,
     /// We let it ask.
     pub served: bool,
+    /// We let it ask as a try, not for what it gave.
+    pub optimistic: bool,
+    /// It stopped giving.
+    pub snubbed: bool,
     /// We called it.
     pub outgoing: bool,
 }
@@ -425,9 +463,4 @@ impl Default for Settings {
             client: concat!("piecemeal ", env!("CARGO_PKG_VERSION")).into(),
         }
     }
-}
-
-/// The hash a peer must name to reach a torrent.
-pub(crate) fn wire_hash(meta: &Metainfo) -> InfoHash {
-    meta.wire_hash()
 }

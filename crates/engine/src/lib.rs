@@ -2,6 +2,14 @@
 #![forbid(unsafe_code)]
 
 pub mod choker;
+mod controller;
+pub mod cx;
+pub mod peer;
 pub mod picker;
 pub mod rate;
+mod server;
+mod shard;
 pub mod swarm;
+
+pub use server::Server;
+pub use shard::Shard;

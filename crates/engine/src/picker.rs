@@ -66,6 +66,8 @@ pub struct PickFacts<'a> {
     pub rate: u64,
     /// How many more Blocks it should be asked for.
     pub want: usize,
+    /// Whatever it brings must be told from what others bring: it shares no piece, as long as there are enough.
+    pub alone: bool,
     /// It chokes us, but lets us have these pieces (BEP 6, "allowed fast").
     pub allowed_fast: Option<&'a [PieceIndex]>,
 }
@@ -259,6 +261,10 @@ impl Picker {
             self.pick_allowed(who, has, fast, allowed, goal, out);
             return;
         }
+        if facts.alone {
+            self.pick_alone(rng, who, has, goal, out);
+            return;
+        }
         if !self.sequential {
             self.go_on(who, has, fast, goal, out);
         }
@@ -374,10 +380,48 @@ impl Picker {
         })
     }
 
+    /// Pieces for `who` alone: its own, then fresh ones, then what others left.
+    fn pick_alone<R: Rng + ?Sized>(
+        &mut self,
+        rng: &mut R,
+        who: PeerSlot,
+        has: Has<'_>,
+        goal: usize,
+        out: &mut Vec<BlockRef>,
+    ) {
+        while out.len() < goal {
+            let orphan = |open: &open::Open| open.owner.is_none() && has.get(open.piece);
+            let own = |open: &open::Open| open.owner == Some(who) && open.alone && has.get(open.piece);
+            let find = |which: &dyn Fn(&open::Open) -> bool| {
+                self.opens.joinable().iter().copied().find(|seat| which(self.opens.get(*seat)))
+            };
+            let (own, orphan) = (find(&own), find(&orphan));
+            let seat = match own {
+                Some(seat) => seat,
+                None => {
+                    let fresh =
+                        if self.sequential { self.rarity.first(has) } else { self.rarity.rarest(rng, has) };
+                    match fresh.map(|piece| self.open(piece)).or(orphan) {
+                        Some(seat) => seat,
+                        None => return,
+                    }
+                }
+            };
+            self.opens.own(seat, who, true);
+            self.opens.set_alone(seat);
+            let before = out.len();
+            self.claim(seat, who, true, goal, out);
+            if out.len() == before {
+                return;
+            }
+        }
+    }
+
     /// From the piece `who` claimed from last, if it is still to be had.
     fn go_on(&mut self, who: PeerSlot, has: Has<'_>, fast: bool, goal: usize, out: &mut Vec<BlockRef>) {
         let piece = self.opens.piece_of(who).filter(|piece| self.lack.contains(*piece) && has.get(*piece));
-        if let Some(seat) = piece.and_then(|piece| self.opens.at(piece)) {
+        let seat = piece.and_then(|piece| self.opens.at(piece));
+        if let Some(seat) = seat.filter(|seat| !self.opens.get(*seat).is_closed_to(who)) {
             self.claim(seat, who, fast, goal, out);
         }
     }
@@ -420,7 +464,7 @@ impl Picker {
         let mut best: Option<(Reluctance, u32, u32)> = None;
         for &seat in self.opens.joinable() {
             let open = self.opens.get(seat);
-            if !has.get(open.piece) {
+            if !has.get(open.piece) || open.is_closed_to(who) {
                 continue;
             }
             let reluctance = match open.owner {

@@ -216,6 +216,85 @@ pub fn unspend(trunk: &mut Budget, branch: &mut Budget, unused: u64) {
     branch.put_back(unused);
 }
 
+/// The budget that all torrents of a Shard share in one direction, and how it is shared while it is short.
+///
+/// While it lasts, whoever asks gets. Once somebody got less than it asked for, nobody gets anything until the next beat
+/// divides what there is ([`share`]) and lets each torrent spend its part; so none is served first for being quick.
+#[derive(Clone, Debug)]
+pub struct Trunk {
+    budget: Budget,
+    short: bool,
+    part: Option<u64>,
+}
+
+impl Trunk {
+    /// Without a limit.
+    pub fn unlimited() -> Trunk {
+        Trunk { budget: Budget::unlimited(), short: false, part: None }
+    }
+
+    /// A new limit, in bytes/s.
+    pub fn set_limit(&mut self, limit: Option<u64>, now: Time) {
+        self.budget.set_limit(limit, now);
+        self.short &= limit.is_some();
+    }
+
+    /// Takes from the trunk and a `branch`; returns what both grant.
+    pub fn spend(&mut self, branch: &mut Budget, wanted: u64, now: Time) -> u64 {
+        branch.refill(now);
+        let granted = match self.part {
+            _ if self.budget.limit().is_none() => return branch.take(wanted),
+            Some(part) => {
+                let granted = branch.take(wanted.min(part));
+                self.part = Some(part - granted);
+                return granted;
+            }
+            None if self.short => 0,
+            None => {
+                self.budget.refill(now);
+                spend(&mut self.budget, branch, wanted)
+            }
+        };
+        self.short |= granted < wanted;
+        granted
+    }
+
+    /// Returns what was granted and is not used.
+    pub fn refund(&mut self, branch: &mut Budget, unused: u64) {
+        match &mut self.part {
+            Some(part) => {
+                *part += unused;
+                branch.put_back(unused);
+            }
+            None => unspend(&mut self.budget, branch, unused),
+        }
+    }
+
+    /// When the next beat should divide anew; `Time::NEVER` while nobody waits.
+    pub fn next_due(&self) -> Time {
+        if self.short { self.budget.next_grant() } else { Time::NEVER }
+    }
+
+    /// Divides what there is over `demands`; each part is then spent between [`Trunk::begin_part`] and
+    /// [`Trunk::end_part`].
+    pub fn divide(&mut self, demands: &[u64], turn: u64, parts: &mut [u64], now: Time) {
+        self.budget.refill(now);
+        share(&mut self.budget, demands, turn, parts);
+        self.short = demands.iter().zip(parts).any(|(demand, part)| *part < *demand);
+    }
+
+    /// One torrent spends its part now.
+    pub fn begin_part(&mut self, part: u64) {
+        self.part = Some(part);
+    }
+
+    /// What it did not spend goes back.
+    pub fn end_part(&mut self) {
+        let unused = self.part.take().unwrap_or(0);
+        self.budget.put_back(unused);
+    }
+}
+
 /// Divides what `trunk` has over `demands` (bytes each would like), into `shares` of the same length, and spends it.
 ///
 /// Nobody gets more than it asked for, nobody who asks for more gets less than another, give or take one Block;

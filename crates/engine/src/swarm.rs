@@ -37,6 +37,9 @@ const MANUAL_FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// See [`MANUAL_FIRST_PAUSE`].
 const MANUAL_LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// There was no room to dial: a few seconds may make some.
+const POSTPONED: Duration = Duration::from_secs(5);
+
 /// How many due addresses are compared for one dial. They lie in random order; more would only cost.
 const COMPARED: usize = 16;
 
@@ -216,6 +219,14 @@ impl Swarm {
         let addr = normal(addr);
         if self.known.get(&addr).is_some_and(|known| known.state == State::Dialing) {
             self.failed(addr, now);
+        }
+    }
+
+    /// It was not dialed after all, for want of room. Ignored unless it was being dialed.
+    pub fn dial_postponed(&mut self, addr: SocketAddr, now: Time) {
+        let addr = normal(addr);
+        if self.known.get(&addr).is_some_and(|known| known.state == State::Dialing) {
+            self.pause(addr, now + POSTPONED);
         }
     }
 

@@ -51,6 +51,8 @@ pub(super) struct Open {
     pub owner: Option<PeerSlot>,
     /// The owner needs no help.
     pub fast: bool,
+    /// The owner must have it for itself.
+    pub alone: bool,
     wanted: bool,
     /// No Block before this one is free.
     first_free: u32,
@@ -62,6 +64,11 @@ pub(super) struct Open {
 impl Open {
     pub(super) fn blocks(&self) -> u32 {
         self.cells.len() as u32
+    }
+
+    /// Whether it is kept for another than `who`.
+    pub(super) fn is_closed_to(&self, who: PeerSlot) -> bool {
+        self.alone && self.owner.is_some_and(|owner| owner != who)
     }
 
     fn claimed(&self) -> u32 {
@@ -163,6 +170,7 @@ impl Opens {
                 came: 0,
                 owner: None,
                 fast: false,
+                alone: false,
                 wanted: false,
                 first_free: 0,
                 listed: NOWHERE,
@@ -172,7 +180,7 @@ impl Opens {
         });
         let open = &mut self.slab[seat as usize];
         (open.piece, open.free, open.came, open.first_free) = (piece, blocks, 0, 0);
-        (open.owner, open.fast, open.wanted) = (None, false, false);
+        (open.owner, open.fast, open.alone, open.wanted) = (None, false, false, false);
         open.cells.clear();
         open.cells.resize(blocks as usize, Cell::FREE);
         self.seats[piece as usize] = seat;
@@ -208,11 +216,16 @@ impl Opens {
         (open.owner, open.fast) = (Some(who), fast);
     }
 
+    /// Its owner must have it for itself, until it disowns it.
+    pub(super) fn set_alone(&mut self, seat: u32) {
+        self.slab[seat as usize].alone = true;
+    }
+
     /// `who` no longer goes on with it, if it did.
     pub(super) fn disown(&mut self, seat: u32, who: PeerSlot) {
         let open = &mut self.slab[seat as usize];
         if open.owner == Some(who) {
-            open.owner = None;
+            (open.owner, open.alone) = (None, false);
         }
     }
 
@@ -255,7 +268,9 @@ impl Opens {
                 let open = &mut self.slab[seat as usize];
                 let Some(cell) = open.cells.get_mut(block as usize) else { continue };
                 let valid = cell.ticket == ticket && cell.claims as usize == claims;
-                if !valid || !open.wanted || cell.claimants().contains(&who) || !has.get(open.piece) {
+                let closed = open.alone && open.owner.is_some_and(|owner| owner != who);
+                if !valid || closed || !open.wanted || cell.claimants().contains(&who) || !has.get(open.piece)
+                {
                     continue;
                 }
                 cell.who[claims] = who;

@@ -1,0 +1,102 @@
+//! How many strangers at once, and how often we call.
+//!
+//! Owns who of the callers has waited longest, and when we dialed. Callers and dials are counted apart, so that neither
+//! can keep the other out. A full house never turns a newcomer away while somebody dawdles: sockets that are opened
+//! to say nothing would else close the door for ten seconds at a time.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::cx::{ConnId, Time};
+
+/// Dials in any one second; home routers lose track of more (libtorrent's `connection_speed` is 30).
+const DIALS_A_SECOND: usize = 30;
+
+/// See [`DIALS_A_SECOND`].
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Whom callers are counted by: an IPv4 address, or the 64 bits of IPv6 that one household has for itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Origin(IpAddr);
+
+impl Origin {
+    /// Where `addr` is counted.
+    pub(super) fn of(addr: SocketAddr) -> Origin {
+        Origin(match addr.ip().to_canonical() {
+            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+            ip => ip,
+        })
+    }
+}
+
+/// The callers whose handshake is under way, by age.
+#[derive(Debug, Default)]
+pub(super) struct Callers {
+    by_age: BTreeSet<(Time, ConnId)>,
+    by_origin: BTreeSet<(Origin, Time, ConnId)>,
+}
+
+impl Callers {
+    /// One more.
+    pub(super) fn add(&mut self, from: SocketAddr, since: Time, conn: ConnId) {
+        self.by_age.insert((since, conn));
+        self.by_origin.insert((Origin::of(from), since, conn));
+    }
+
+    /// One that was added so is through, or gone.
+    pub(super) fn remove(&mut self, from: SocketAddr, since: Time, conn: ConnId) {
+        self.by_age.remove(&(since, conn));
+        self.by_origin.remove(&(Origin::of(from), since, conn));
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.by_age.len()
+    }
+
+    /// How many there are from where `addr` is counted.
+    pub(super) fn count_from(&self, addr: SocketAddr) -> usize {
+        self.from(addr).count()
+    }
+
+    /// Who waits longest.
+    pub(super) fn oldest(&self) -> Option<ConnId> {
+        self.by_age.first().map(|(_, conn)| *conn)
+    }
+
+    /// Who waits longest of those from where `addr` is counted.
+    pub(super) fn oldest_from(&self, addr: SocketAddr) -> Option<ConnId> {
+        self.from(addr).next()
+    }
+
+    fn from(&self, addr: SocketAddr) -> impl Iterator<Item = ConnId> + '_ {
+        let origin = Origin::of(addr);
+        let all = (origin, Time::ZERO, ConnId(0))..=(origin, Time::NEVER, ConnId(u64::MAX));
+        self.by_origin.range(all).map(|(_, _, conn)| *conn)
+    }
+}
+
+/// Sees to it that no second holds more than [`DIALS_A_SECOND`] dials. The first thirty go at once: a swarm should
+/// not start slower than it must.
+#[derive(Debug, Default)]
+pub(super) struct DialRate {
+    /// The last dials, oldest first; at most [`DIALS_A_SECOND`].
+    recent: VecDeque<Time>,
+}
+
+impl DialRate {
+    /// When the next dial may go.
+    pub(super) fn next(&self) -> Time {
+        let full = self.recent.len() >= DIALS_A_SECOND;
+        self.recent.front().filter(|_| full).map_or(Time::ZERO, |first| *first + SECOND)
+    }
+
+    /// A dial goes now.
+    pub(super) fn count(&mut self, now: Time) {
+        if self.recent.len() >= DIALS_A_SECOND {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(now);
+    }
+}
