@@ -435,9 +435,9 @@ pub struct Settings {
     pub max_conns: usize,
     /// Connections of one torrent.
     pub max_conns_per_torrent: usize,
-    /// Dials and handshakes under way at once.
+    /// Dials under way at once, and apart from them handshakes of callers.
     pub max_pending: usize,
-    /// Of those, from one address.
+    /// Of those callers, from one address.
     pub max_pending_per_ip: usize,
     /// Peers a torrent gives to at once, beside the optimistic one.
     pub upload_slots: usize,

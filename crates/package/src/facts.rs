@@ -7,7 +7,7 @@
 //! flipped bit is an error, never another set of facts.
 
 use piecemeal_metainfo::bencode::{self, Encoder, Limits, Value};
-use piecemeal_metainfo::{Bitfield, InfoHash, MAX_PIECES, sha1};
+use piecemeal_metainfo::{Bitfield, InfoHash, MAX_PIECES, PieceIndex, sha1};
 
 use crate::FileStamp;
 
@@ -27,6 +27,8 @@ pub struct ResumeFacts {
     /// The files as they were then, in the order of the metainfo, and the part file; all of them default if content
     /// was still being checked, so that it will be checked again.
     pub stamps: Vec<FileStamp>,
+    /// Pieces of which some Blocks were written.
+    pub open: Vec<OpenPiece>,
     /// By file: what the user wanted, and so what lies in files and what in the part file.
     pub wanted: Vec<bool>,
     /// Content sent, over all runs, in bytes.
@@ -37,6 +39,15 @@ pub struct ResumeFacts {
     pub clean: bool,
     /// The boot of the machine they were made in; an opaque mark.
     pub boot: [u8; 16],
+}
+
+/// A Piece that was begun. Its Blocks were not verified: believing them costs nothing, as the whole Piece will be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenPiece {
+    /// Which.
+    pub piece: PieceIndex,
+    /// A bit a Block that was written, lowest first.
+    pub written: Vec<u64>,
 }
 
 /// Why bytes are no facts.
@@ -64,6 +75,7 @@ impl ResumeFacts {
         to.pair_int(b"downloaded", i64::try_from(self.downloaded).unwrap_or(i64::MAX));
         to.pair_bytes(b"have", &self.have.to_wire());
         to.pair_bytes(b"info hash", &self.info_hash.0);
+        to.pair_bytes(b"open", &self.open.iter().flat_map(open_to_bytes).collect::<Vec<u8>>());
         to.pair_int(b"pieces", i64::from(self.have.pieces()));
         to.pair_bytes(b"stamps", &self.stamps.iter().flat_map(stamp_to_bytes).collect::<Vec<u8>>());
         to.pair_int(b"uploaded", i64::try_from(self.uploaded).unwrap_or(i64::MAX));
@@ -102,7 +114,10 @@ fn read(root: &Value<'_>) -> Result<ResumeFacts, FactsError> {
     if wanted.iter().any(|wanted| *wanted > 1) {
         return Err(FactsError::Field("wanted"));
     }
+    // Facts without them are as good: the Blocks are fetched again.
+    let open = root.get_bytes(b"open").unwrap_or_default();
     Ok(ResumeFacts {
+        open: open_from_bytes(open, pieces).ok_or(FactsError::Field("open"))?,
         info_hash: InfoHash(array(root, b"info hash", "info hash")?),
         have: have.map_err(|_| FactsError::Field("have"))?,
         stamps: stamps.0.iter().map(stamp_from_bytes).collect(),
@@ -124,6 +139,33 @@ fn bytes<'a>(root: &Value<'a>, key: &[u8], name: &'static str) -> Result<&'a [u8
 
 fn array<const N: usize>(root: &Value<'_>, key: &[u8], name: &'static str) -> Result<[u8; N], FactsError> {
     bytes(root, key, name)?.try_into().map_err(|_| FactsError::Field(name))
+}
+
+/// Its number, how many words follow, and those.
+fn open_to_bytes(open: &OpenPiece) -> Vec<u8> {
+    let words = u32::try_from(open.written.len()).unwrap_or(0);
+    let mut out = Vec::with_capacity(8 + open.written.len() * 8);
+    out.extend(open.piece.0.to_be_bytes());
+    out.extend(words.to_be_bytes());
+    out.extend(open.written.iter().take(words as usize).flat_map(|word| word.to_be_bytes()));
+    out
+}
+
+fn open_from_bytes(mut bytes: &[u8], pieces: u32) -> Option<Vec<OpenPiece>> {
+    let mut all = Vec::new();
+    while !bytes.is_empty() {
+        let (head, rest) = bytes.split_first_chunk::<8>()?;
+        let [piece, words] =
+            [0, 4].map(|at| head[at..at + 4].iter().fold(0, |n, byte| n << 8 | u32::from(*byte)));
+        let (written, rest) = rest.split_at_checked((words as usize).checked_mul(8)?)?;
+        if piece >= pieces {
+            return None;
+        }
+        let written = written.as_chunks::<8>().0.iter().map(|word| u64::from_be_bytes(*word)).collect();
+        all.push(OpenPiece { piece: PieceIndex(piece), written });
+        bytes = rest;
+    }
+    Some(all)
 }
 
 fn stamp_to_bytes(stamp: &FileStamp) -> [u8; STAMP_BYTES] {

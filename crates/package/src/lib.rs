@@ -7,10 +7,12 @@ mod facts;
 mod job;
 mod layout;
 mod package;
+#[cfg(test)]
+mod test_kit;
 
 pub use block::{BLOCK_LEN, BlockRef};
 pub use buf::{BlockPool, Buf};
-pub use facts::{FactsError, ResumeFacts};
+pub use facts::{FactsError, OpenPiece, ResumeFacts};
 pub use job::{
     Done, Fence, FileStamp, Hash, Job, Load, PieceHash, Place, Save, Span, Stat, Trouble, TroubleKind, Warm,
 };

@@ -6,7 +6,7 @@
 //! had a part in when it was found out, and one more; and nobody is punished for another's lie.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use piecemeal_metainfo::PieceIndex;
 
@@ -14,6 +14,9 @@ use piecemeal_metainfo::PieceIndex;
 const MOST_CASES: usize = 64;
 /// Senders of one Piece that are told apart. Beyond that everybody counts as a sender, and nobody can be guilty alone.
 const MOST_SENDERS: usize = 64;
+
+/// Stands for whoever sent Blocks before the program was restarted.
+const SENT_BEFORE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// What a wrong Piece proves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +51,11 @@ impl Blame {
         }
     }
 
+    /// Blocks of `piece` were here before; nobody knows from whom.
+    pub(super) fn sent_before(&mut self, piece: PieceIndex) {
+        self.sent(piece, SENT_BEFORE);
+    }
+
     /// `piece` is right. Who brought it alone is cleared.
     pub(super) fn good(&mut self, piece: PieceIndex) {
         if let Some(senders) = self.senders.remove(&piece)
@@ -62,13 +70,13 @@ impl Blame {
     /// `piece` is wrong.
     pub(super) fn bad(&mut self, piece: PieceIndex) -> Verdict {
         match self.senders.remove(&piece).as_deref() {
+            Some([SENT_BEFORE]) => Verdict::Unsolved,
             Some([alone]) => {
                 let alone = *alone;
                 // What it had a part in is explained.
                 self.cases.retain(|case| !case.contains(&alone));
                 Verdict::Guilty(alone)
             }
-            // Nobody is known when the Blocks are from before a restart.
             None | Some([]) => Verdict::Unsolved,
             Some(several) => {
                 if self.cases.len() == MOST_CASES {
@@ -127,5 +135,11 @@ mod tests {
     fn unknown_senders_accuse_nobody() {
         let mut blame = Blame::default();
         assert_eq!(blame.bad(PieceIndex(9)), Verdict::Unsolved);
+        blame.sent_before(PieceIndex(9));
+        assert_eq!(blame.bad(PieceIndex(9)), Verdict::Unsolved);
+        blame.sent_before(PieceIndex(9));
+        blame.sent(PieceIndex(9), peer(1));
+        assert_eq!(blame.bad(PieceIndex(9)), Verdict::Unsolved);
+        assert!(blame.suspects(peer(1).ip()));
     }
 }

@@ -113,6 +113,7 @@ impl Controller {
         for piece in self.package.have().iter_ones() {
             self.picker.set_have(piece);
         }
+        self.go_on();
         self.ledger.have_changed = true;
         self.agenda.by(Due::Resume, cx.now);
         if self.package.is_complete() {
@@ -120,6 +121,15 @@ impl Controller {
         }
         if !self.options.paused {
             self.run(cx);
+        }
+    }
+
+    /// Goes on with Pieces that were begun before. Who sent their Blocks is not known any more.
+    fn go_on(&mut self) {
+        let mut nobody = Vec::new();
+        for at in self.package.written_blocks() {
+            self.picker.adopt(at, &mut nobody);
+            self.blame.sent_before(at.piece);
         }
     }
 

@@ -147,10 +147,8 @@ impl Server {
             // On its way to the Shard, for whom the shell shall keep them.
             return Ate { bytes: 0, thirsty: true };
         }
-        // Bytes of a connection that is being closed do not matter, nor what we would have to say to ourselves.
-        let Some(shaking) = self.shaking.get_mut(&conn).filter(|shaking| !shaking.ourselves) else {
-            return all;
-        };
+        // Bytes of a connection that is being closed do not matter.
+        let Some(shaking) = self.shaking.get_mut(&conn) else { return all };
         let (took, progress) = shaking.hear(bytes);
         let (info_hash, whole) = match progress {
             Ok(Progress::Whole(theirs)) => (Some(theirs.info_hash), Some(theirs)),
@@ -201,9 +199,6 @@ impl Server {
     /// A connection has ended from the other side, or failed.
     pub fn on_closed(&mut self, _now: Time, conn: ConnId, why: Goodbye) {
         // One that was handed over keeps its place: its Shard is told as well, and says that it left.
-        if let Some(unsent) = self.handed.get_mut(&conn) {
-            *unsent = Unsent::NOTHING;
-        }
         if let Some(Side::Dialed(dial)) = self.take(conn) {
             self.say_failed(&dial, why);
         }

@@ -201,6 +201,7 @@ impl Package {
                 self.worked(news);
                 if self.phase == Phase::Preparing {
                     self.phase = Phase::Ready;
+                    self.find_begun();
                     news.push(PackageNews::Opened);
                     return;
                 }

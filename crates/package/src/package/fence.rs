@@ -11,7 +11,7 @@
 //! - What is held is bounded: Saves and Loads hold a Buf each, so by the pool; Warms by [`HELD_WARMS`]. Of what waits
 //!   to be done alone there is one of each kind.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use piecemeal_metainfo::Time;
 
@@ -60,6 +60,8 @@ pub(super) struct Fences {
     queue: VecDeque<Alone>,
     running: Option<Alone>,
     held: VecDeque<Held>,
+    /// Of the Blocks among them.
+    held_blocks: BTreeSet<BlockRef>,
     held_warms: usize,
 }
 
@@ -85,7 +87,15 @@ impl Fences {
 
     /// Keeps a Job back that is paid for by its Buf.
     pub(super) fn hold(&mut self, held: Held) {
+        if let Held::Save(at, _) = held {
+            self.held_blocks.insert(at);
+        }
         self.held.push_back(held);
+    }
+
+    /// Whether this Block is kept back.
+    pub(super) fn knows(&self, at: BlockRef) -> bool {
+        self.held_blocks.contains(&at)
     }
 
     /// Keeps a Warm back; `false` if too many are.
@@ -96,6 +106,12 @@ impl Fences {
             self.held.push_back(Held::Warm(at, ticket));
         }
         room
+    }
+
+    /// How many Bufs are held.
+    #[cfg(test)]
+    pub(super) fn held_bufs(&self) -> usize {
+        self.held.iter().filter(|held| !matches!(held, Held::Warm(..))).count()
     }
 
     /// What waits to be done alone is not to be done.
@@ -155,6 +171,7 @@ impl Package {
         news: &mut Vec<PackageNews>,
     ) {
         self.fences.held_warms = 0;
+        self.fences.held_blocks.clear();
         let mut held = std::mem::take(&mut self.fences.held);
         for held in held.drain(..) {
             match held {

@@ -30,8 +30,8 @@ use std::time::Duration;
 use piecemeal_metainfo::{Bitfield, Metainfo, PieceIndex, Time, TorrentId};
 
 use crate::{
-    BLOCK_LEN, BlockPool, BlockRef, Buf, Fence, Hash, Job, Layout, Load, ResumeFacts, Save, Span, Trouble,
-    Warm,
+    BLOCK_LEN, BlockPool, BlockRef, Buf, Fence, Hash, Job, Layout, Load, OpenPiece, ResumeFacts, Save, Span,
+    Trouble, Warm,
 };
 use fence::{Alone, Fences, Held};
 use opening::Check;
@@ -179,6 +179,8 @@ pub struct Package {
     boot: [u8; 16],
     /// What was known, until it was judged.
     facts: Option<Box<ResumeFacts>>,
+    /// Pieces that were begun before this run, until the Package is ready.
+    begun: Vec<OpenPiece>,
     /// Uploaded and downloaded before this run.
     totals: (u64, u64),
     have: Bitfield,
@@ -254,6 +256,7 @@ impl Package {
             start,
             boot,
             facts,
+            begun: Vec::new(),
             totals,
             have: Bitfield::new(layout.piece_count()),
             have_bytes: 0,
@@ -344,6 +347,13 @@ impl Package {
         }
     }
 
+    /// The Blocks of open Pieces that are written; after [`PackageNews::Opened`], those found again.
+    pub fn written_blocks(&self) -> impl Iterator<Item = BlockRef> + '_ {
+        self.pieces
+            .iter()
+            .flat_map(|(index, piece)| self.layout.blocks_of(*index).filter(|at| piece.is_written(at.begin)))
+    }
+
     /// Whether no Job is out, no Block waits and no fence is asked for: it may be moved to another shard.
     pub fn is_quiet(&self) -> bool {
         self.out == 0 && self.waiting == 0 && !self.fences.pending()
@@ -351,12 +361,16 @@ impl Package {
 
     /// Takes one of [`Layout::blocks_of`] a Piece that is not had, filled to its length.
     pub fn save(&mut self, now: Time, at: BlockRef, buf: Buf, jobs: &mut Jobs) -> Result<(), Refused> {
-        if !self.is_ready() || !self.layout.is_block(at) || buf.len() != at.len {
+        // What is here while all is looked at again may be gone, or had, afterwards.
+        if self.phase != Phase::Ready || self.closing {
             return Err(Refused::NotNow(buf));
         }
         let known = self.pieces.get(&at.piece).is_some_and(|piece| piece.knows(at.begin));
-        if known || self.have.get(at.piece) {
+        if known || self.have.get(at.piece) || self.fences.knows(at) {
             return Err(Refused::NotNeeded(buf));
+        }
+        if self.trouble.is_some() || !self.layout.is_block(at) || buf.len() != at.len {
+            return Err(Refused::NotNow(buf));
         }
         if self.fences.pending() {
             self.fences.hold(Held::Save(at, buf));
@@ -439,7 +453,8 @@ impl Package {
 
     /// When [`Package::tick`] has something to do.
     pub fn next_due(&self) -> Time {
-        if self.fences.pending() || self.trouble.is_some() { Time::NEVER } else { self.gap_due }
+        let idle = self.waiting == 0 || self.fences.pending() || self.trouble.is_some();
+        if idle { Time::NEVER } else { self.gap_due }
     }
 
     /// Forgets all that is had and checks all that is there, when the Jobs that are out are done; as after

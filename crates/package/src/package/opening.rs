@@ -15,9 +15,11 @@
 use piecemeal_metainfo::{Bitfield, PieceIndex};
 
 use super::fence::Alone;
+use super::piece::Piece;
 use super::{Jobs, Package, PackageNews, Phase, Start};
 use crate::{
-    BlockPool, Fence, FileStamp, Hash, Job, Layout, PieceHash, Place, ResumeFacts, Span, Trouble, TroubleKind,
+    BlockPool, Fence, FileStamp, Hash, Job, Layout, OpenPiece, PieceHash, Place, ResumeFacts, Span, Trouble,
+    TroubleKind,
 };
 
 /// Checks out at once: enough that a device has the next to read while one is hashed, on two threads.
@@ -86,6 +88,7 @@ impl Package {
             Start::Trust => (sight.all_there(), Bitfield::new(0)),
             Start::Resume | Start::Recheck => sight.judge(&self.boot),
         };
+        self.begun = if sight.believes(&self.boot) { sight.begun() } else { Vec::new() };
         self.check = Check { total: todo.count(), todo, ..Check::default() };
         self.have = have;
         self.count();
@@ -157,6 +160,22 @@ impl Package {
         }
     }
 
+    /// Goes on with Pieces that were begun before this run.
+    pub(super) fn find_begun(&mut self) {
+        for OpenPiece { piece, written } in std::mem::take(&mut self.begun) {
+            if !self.have.get(piece) && self.wants(piece) {
+                let found = Piece::default().restore(self.layout.piece_len(piece), &written);
+                self.pieces.insert(piece, found);
+            }
+        }
+        self.pieces.retain(|_, piece| !piece.is_empty());
+    }
+
+    fn open_now(&self) -> Vec<OpenPiece> {
+        let written = self.pieces.iter().filter(|(_, piece)| piece.written().iter().any(|word| *word != 0));
+        written.map(|(piece, open)| OpenPiece { piece: *piece, written: open.written().to_vec() }).collect()
+    }
+
     /// Facts as of now.
     pub(super) fn facts_now(&mut self, stamps: Vec<FileStamp>) -> ResumeFacts {
         if let (Phase::New, Some(facts)) = (self.phase, &self.facts) {
@@ -168,6 +187,7 @@ impl Package {
             info_hash: self.layout.meta().wire_hash(),
             have: self.have.clone(),
             stamps: if settled { stamps } else { vec![FileStamp::default(); files + 1] },
+            open: if settled { self.open_now() } else { self.begun.clone() },
             wanted: (0..files).map(|at| self.layout.wanted_files().get(at) == Some(&true)).collect(),
             uploaded: self.totals.0,
             downloaded: self.totals.1,
@@ -200,7 +220,7 @@ impl Sight<'_> {
     fn judge(&self, boot: &[u8; 16]) -> (Bitfield, Bitfield) {
         let pieces = self.layout.piece_count();
         let (mut have, mut check) = (Bitfield::new(pieces), Bitfield::new(pieces));
-        let believed = self.facts.is_some_and(|facts| facts.clean || facts.boot == *boot);
+        let believed = self.believes(boot);
         let (best, worst) = self.extremes();
         match self.facts {
             _ if best == Look::Gone => return (have, check),
@@ -221,6 +241,32 @@ impl Sight<'_> {
             };
         }
         (have, check)
+    }
+
+    /// Whether all that was written before the facts were made has reached the disk, or is still in memory.
+    fn believes(&self, boot: &[u8; 16]) -> bool {
+        self.facts.is_some_and(|facts| facts.clean || facts.boot == *boot)
+    }
+
+    /// Of the Pieces that were begun, the Blocks that are still there.
+    fn begun(&self) -> Vec<OpenPiece> {
+        let same_places = |facts: &&ResumeFacts| facts.wanted[..] == self.layout.wanted_files()[..];
+        let Some(facts) = self.facts.filter(same_places) else { return Vec::new() };
+        let mut spans = Vec::new();
+        let mut open = facts.open.clone();
+        for OpenPiece { piece, written } in &mut open {
+            for (block, at) in self.layout.blocks_of(*piece).enumerate() {
+                spans.clear();
+                self.layout.spans(*piece, at.begin, at.len, &mut spans);
+                let mut real = spans.iter().filter(|span| span.place != Place::Pad);
+                if let Some(word) = written.get_mut(block / 64)
+                    && !real.all(|span| self.span(span) != Look::Gone)
+                {
+                    *word &= !(1 << (block % 64));
+                }
+            }
+        }
+        open
     }
 
     /// Wanted pieces that are there by the length of files.

@@ -65,6 +65,24 @@ impl Piece {
         self
     }
 
+    /// As after a [`Piece::begin`] of `len` bytes and these Blocks having been written unhashed.
+    pub(super) fn restore(self, len: u32, written: &[u64]) -> Piece {
+        let mut piece = self.begin(len);
+        for block in 0..len.div_ceil(BLOCK_LEN) {
+            let (word, bit) = ((block / WORD_BITS) as usize, 1 << (block % WORD_BITS));
+            if written.get(word).is_some_and(|word| word & bit != 0) {
+                piece.written[word] |= bit;
+                piece.written_blocks += 1;
+            }
+        }
+        piece
+    }
+
+    /// A bit a Block that is written, lowest first.
+    pub(super) fn written(&self) -> &[u64] {
+        &self.written
+    }
+
     /// No Block waits and no Job is out.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.out == Out::Nothing
