@@ -32,7 +32,8 @@ fn event() -> impl Strategy<Value = Event> {
         5 => any::<u8>().prop_map(|whom| Event::Leave { whom }),
         25 => any::<u8>().prop_map(|torrent| Event::Dial { torrent }),
         20 => (any::<u8>(), any::<bool>()).prop_map(|(which, well)| Event::Dialed { which, well }),
-        6 => (any::<u8>(), prop::bool::weighted(0.7)).prop_map(|(torrent, open)| Event::Open { torrent, open }),
+        6 => (any::<u8>(), prop::bool::weighted(0.7))
+            .prop_map(|(torrent, open)| Event::Open { torrent, open }),
         2 => Just(Event::Add),
         1 => any::<u8>().prop_map(|torrent| Event::Remove { torrent }),
         10 => (0..3_000u16).prop_map(|millis| Event::Wait { millis }),
