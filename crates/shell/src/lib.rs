@@ -12,6 +12,7 @@ pub mod http;
 pub mod mailbox;
 mod news;
 pub mod offline;
+mod send;
 mod shell;
 mod tcp;
 

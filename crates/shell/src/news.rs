@@ -173,10 +173,12 @@ mod tests {
         News::Snapshot(Box::new(Snapshot {
             torrent: TorrentId(torrent),
             state: State::Downloading,
+            paused: false,
             wanted_bytes: 0,
             have_bytes: 0,
             pieces: 0,
             have_pieces,
+            have: None,
             downloaded: 0,
             uploaded: 0,
             wasted: 0,

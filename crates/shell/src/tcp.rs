@@ -1,18 +1,13 @@
-//! TCP: listeners, dials, and one write to a socket.
+//! TCP: listeners and dials.
 //!
 //! Owns the options of sockets and what to do when handles run out. Leaves connections, turns and fairness to
-//! `engine_loop`.
+//! `engine_loop`, and writing to `send`.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
-use std::sync::Arc;
 
 use mio::net::{TcpListener, TcpStream};
-use piecemeal_engine::cx::{FileSpan, Goodbye, Sending};
-use piecemeal_package::Place;
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::disk::{Handle, Handles, Torrents};
@@ -21,13 +16,6 @@ use crate::disk::{Handle, Handles, Torrents};
 const BACKLOG: i32 = 1024;
 /// How often all addresses are tried anew, where one port is wanted that is free on each of them.
 const SAME_PORT_TRIES: usize = 16;
-/// Files kept open to be sent from.
-const SEND_HANDLES: usize = 64;
-/// Slices one system call takes; at most what `with_sealed` offers.
-const SLICES: usize = 64;
-/// Bytes read at a time where there is no `sendfile`.
-#[cfg(not(target_os = "linux"))]
-const BOUNCE_BYTES: usize = 64 * 1024;
 
 /// Listens on every address; addresses with port 0 get one free port, the same for all if that can be had.
 ///
@@ -142,183 +130,5 @@ impl Spare {
             }
         }
         *self = Spare::new();
-    }
-}
-
-/// How far a write came.
-pub(crate) struct Sent {
-    /// Bytes the socket took.
-    pub(crate) bytes: usize,
-    /// Of those, the ones that came from a file without passing through our memory.
-    pub(crate) from_files: usize,
-    /// System calls that took.
-    pub(crate) calls: u64,
-    /// Why it ended.
-    pub(crate) end: SentEnd,
-}
-
-/// Why a write ended.
-pub(crate) enum SentEnd {
-    /// All that was offered was taken.
-    All,
-    /// The socket is full.
-    Full,
-    /// The connection, or the file, is broken.
-    Broken(Goodbye),
-}
-
-/// Files to send from.
-pub(crate) struct SendFiles {
-    torrents: Torrents,
-    handles: Handles,
-}
-
-impl SendFiles {
-    pub(crate) fn new(torrents: Torrents) -> SendFiles {
-        SendFiles { torrents, handles: Handles::new(SEND_HANDLES) }
-    }
-
-    /// Closes what is open of a torrent.
-    pub(crate) fn close(&mut self, torrent: piecemeal_metainfo::TorrentId) {
-        self.handles.close(torrent);
-    }
-
-    fn handle(&mut self, span: &FileSpan) -> Result<Arc<Handle>, Goodbye> {
-        let place = Place::File(span.file);
-        if let Some(handle) = self.handles.get(span.torrent, place, false) {
-            return Ok(handle);
-        }
-        let torrent =
-            self.torrents.get(span.torrent).ok_or_else(|| Goodbye::Failed("its torrent has left".into()))?;
-        let handle = torrent.open(place, false).map_err(|trouble| Goodbye::Failed(trouble.to_string()))?;
-        Ok(self.handles.keep(span.torrent, place, handle))
-    }
-
-    /// Sends `slices`, in order, as far as the socket takes them.
-    pub(crate) fn send(&mut self, stream: &TcpStream, slices: &[Sending<'_>]) -> Sent {
-        let mut sent = Sent { bytes: 0, from_files: 0, calls: 0, end: SentEnd::All };
-        let mut rest = slices;
-        while let Some(first) = rest.first() {
-            let end = match first {
-                Sending::Bytes(_) => {
-                    let count = rest.iter().take_while(|slice| matches!(slice, Sending::Bytes(_))).count();
-                    let (run, behind) = rest.split_at(count.min(SLICES));
-                    rest = behind;
-                    send_bytes(stream, run, !rest.is_empty(), &mut sent)
-                }
-                Sending::File(span) => {
-                    rest = &rest[1..];
-                    match self.handle(span) {
-                        Ok(handle) => send_file(stream, &handle, span, &mut sent),
-                        Err(why) => SentEnd::Broken(why),
-                    }
-                }
-            };
-            if !matches!(end, SentEnd::All) {
-                sent.end = end;
-                break;
-            }
-        }
-        sent
-    }
-}
-
-/// One gathering write. `more`: what follows belongs into the same packets.
-fn send_bytes(stream: &TcpStream, run: &[Sending<'_>], more: bool, sent: &mut Sent) -> SentEnd {
-    let mut iov = [IoSlice::new(&[]); SLICES];
-    let mut total = 0;
-    for (slot, slice) in iov.iter_mut().zip(run) {
-        if let Sending::Bytes(bytes) = slice {
-            *slot = IoSlice::new(bytes);
-            total += bytes.len();
-        }
-    }
-    let flags = flags(more);
-    loop {
-        sent.calls += 1;
-        let wrote = match &iov[..run.len()] {
-            [one] => rustix::net::send(stream, one, flags),
-            many => rustix::net::sendmsg(stream, many, &mut SendAncillaryBuffer::default(), flags),
-        };
-        return match wrote {
-            Ok(bytes) => {
-                sent.bytes += bytes;
-                // A socket that takes a part is full: it tells by an edge when it can take more.
-                if bytes == total { SentEnd::All } else { SentEnd::Full }
-            }
-            Err(Errno::INTR) => continue,
-            Err(why) => full_or_broken(why),
-        };
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn flags(more: bool) -> SendFlags {
-    if more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL }
-}
-
-#[cfg(all(not(target_os = "linux"), not(target_vendor = "apple")))]
-fn flags(_more: bool) -> SendFlags {
-    SendFlags::NOSIGNAL
-}
-
-/// Sockets of the standard library and mio raise no signal there by their own option.
-#[cfg(target_vendor = "apple")]
-fn flags(_more: bool) -> SendFlags {
-    SendFlags::empty()
-}
-
-#[cfg(target_os = "linux")]
-fn send_file(stream: &TcpStream, handle: &Handle, span: &FileSpan, sent: &mut Sent) -> SentEnd {
-    let (mut offset, mut left) = (span.offset, span.len as usize);
-    while left > 0 {
-        sent.calls += 1;
-        match rustix::fs::sendfile(stream.as_fd(), handle.as_fd(), Some(&mut offset), left) {
-            Ok(0) => return SentEnd::Broken(shrunk()),
-            Ok(bytes) => {
-                sent.bytes += bytes;
-                sent.from_files += bytes;
-                left -= bytes;
-            }
-            Err(Errno::INTR) => {}
-            Err(why) => return full_or_broken(why),
-        }
-    }
-    SentEnd::All
-}
-
-/// Through memory of ours, where the system has no `sendfile` of this kind.
-#[cfg(not(target_os = "linux"))]
-fn send_file(stream: &TcpStream, handle: &Handle, span: &FileSpan, sent: &mut Sent) -> SentEnd {
-    let (mut offset, mut left) = (span.offset, span.len as usize);
-    let mut bounce = vec![0; BOUNCE_BYTES.min(left)];
-    while left > 0 {
-        let step = left.min(bounce.len());
-        let read = match rustix::io::pread(handle.as_fd(), &mut bounce[..step], offset) {
-            Ok(0) => return SentEnd::Broken(shrunk()),
-            Ok(read) => read,
-            Err(Errno::INTR) => continue,
-            Err(why) => return full_or_broken(why),
-        };
-        let before = sent.bytes;
-        let end = send_bytes(stream, &[Sending::Bytes(&bounce[..read])], read < left, sent);
-        let took = sent.bytes - before;
-        (offset, left) = (offset + took as u64, left - took);
-        if !matches!(end, SentEnd::All) {
-            return end;
-        }
-    }
-    SentEnd::All
-}
-
-fn shrunk() -> Goodbye {
-    Goodbye::Failed("a file is shorter than it was".into())
-}
-
-fn full_or_broken(why: Errno) -> SentEnd {
-    if why == Errno::AGAIN {
-        SentEnd::Full
-    } else {
-        SentEnd::Broken(Goodbye::Failed(io::Error::from(why).to_string()))
     }
 }

@@ -39,7 +39,7 @@ struct Lanes {
 /// A device's number, as the system gives it.
 type Device = u64;
 
-/// Torrents by number, for the pool and for `sendfile`.
+/// Torrents by number, for the pool and for sending from files.
 #[derive(Clone, Default)]
 pub(crate) struct Torrents {
     by_id: Arc<Mutex<HashMap<TorrentId, Registered>>>,

@@ -9,7 +9,7 @@ use piecemeal_engine::cx::{ConnId, Goodbye, Net, News, Note, Sending};
 use super::conns::{Conn, Owner, Slot, Wants};
 use super::{EngineLoop, to_owner};
 use crate::driven::{Data, Front};
-use crate::tcp::{Sent, SentEnd};
+use crate::send::{Sent, SentEnd};
 
 /// What one connection may write a turn before others have theirs.
 const WRITE_BUDGET_BYTES: usize = 512 * 1024;

@@ -43,7 +43,7 @@ counters! {
     bytes_in,
     /// Bytes written to sockets.
     bytes_out,
-    /// Of those, the ones sent from files without passing through memory of ours.
+    /// Of those, content that came straight from a file, without a Buf.
     bytes_from_files,
     /// Connections accepted.
     accepted,

@@ -206,7 +206,10 @@ fn nobody_there_and_nonsense() {
 #[test]
 fn tls_that_is_none_is_refused() {
     let (addr, _) = raw_server(answer_with("", b"de"));
-    assert!(matches!(fetch_one(fetch(1, &format!("https://{addr}/announce"))), Err(FetchFailure::Unreachable(_))));
+    assert!(matches!(
+        fetch_one(fetch(1, &format!("https://{addr}/announce"))),
+        Err(FetchFailure::Unreachable(_))
+    ));
 }
 
 #[test]
