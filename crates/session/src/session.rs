@@ -1,0 +1,418 @@
+//! The running product: an engine at work, its torrents, and the thread that hears what it tells.
+//!
+//! Owns birth and death, and the way of each command to the engine. The order of locks: the engine's, then the
+//! table's, then those of listeners and store; none is held while the disk or the network is waited for.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use piecemeal_api::{
+    AddTorrent, Client, Content, Details, EngineOptions, Event, Events, Farewell, Limits, Options, Refusal,
+    Status,
+};
+use piecemeal_engine::cx::{Change, Command, News};
+use piecemeal_metainfo::TorrentId;
+use piecemeal_shell::Shell;
+
+use crate::add::{self, Prepared};
+use crate::hub::{EventStream, Hub};
+use crate::machine;
+use crate::store::Store;
+use crate::table::{Errand, Table, Torrent};
+use crate::words;
+
+/// How long the news thread waits at a time: the most that a shutdown waits for it.
+const TURN: Duration = Duration::from_millis(100);
+/// Of a farewell's time, what the engine does not get: its threads end a little after it, and facts are written last.
+const AFTER_ENGINE: Duration = Duration::from_millis(900);
+/// However late it is, facts that are ready get this long to be written.
+const LAST_FACTS: Duration = Duration::from_millis(300);
+
+/// A running BitTorrent client: torrents, their progress and their resume facts.
+///
+/// All methods may be called from any thread, and none waits for the network; [`Session::add`] and
+/// [`Session::shutdown`] wait for the disk. It is also a [`Client`], the same thing as a trait.
+///
+/// Dropped without [`Session::shutdown`], it stops its threads and takes no leave of anybody.
+pub struct Session {
+    shared: Arc<Shared>,
+    /// `None` once it was shut down.
+    running: Mutex<Option<Running>>,
+    /// Held while a torrent is added, so that two cannot both find that they are the first.
+    adding: Mutex<()>,
+    listening: Vec<SocketAddr>,
+    boot: [u8; 16],
+    farewell: Mutex<Farewell>,
+}
+
+struct Running {
+    shell: Arc<Shell>,
+    news: JoinHandle<()>,
+    stop: Arc<AtomicBool>,
+}
+
+/// What the news thread shares with callers.
+struct Shared {
+    table: Mutex<Table>,
+    hub: Hub,
+    store: Option<Store>,
+    /// The engine's thread died.
+    died: AtomicBool,
+}
+
+impl Session {
+    /// Starts listening, and all threads.
+    ///
+    /// # Errors
+    /// An address cannot be listened on, `state_dir` cannot be made, a limit is 0, or the system refuses threads.
+    /// Nothing is left running then.
+    pub fn start(options: &EngineOptions) -> Result<Session, Refusal> {
+        let limits = add::limits(options.limits)?;
+        let store = options.state_dir.as_deref().map(Store::open).transpose()?;
+        let shell = Arc::new(machine::start(options)?);
+        shell.command(Command::Limits { down: limits.0, up: limits.1 });
+        let listening = shell.listening().to_vec();
+        let shared = Arc::new(Shared {
+            table: Mutex::default(),
+            hub: Hub::default(),
+            store,
+            died: AtomicBool::new(false),
+        });
+        let stop = Arc::new(AtomicBool::new(false));
+        let (its, engine, stopped) = (shared.clone(), shell.clone(), stop.clone());
+        let news = std::thread::Builder::new()
+            .name("piecemeal-news".into())
+            .spawn(move || its.listen(&engine, &stopped))
+            .map_err(|why| Refusal::System {
+                what: "a thread for news".into(),
+                reason: words::reason(&why),
+            })?;
+        Ok(Session {
+            shared,
+            running: Mutex::new(Some(Running { shell, news, stop })),
+            adding: Mutex::default(),
+            listening,
+            boot: Shell::boot_id(),
+            farewell: Mutex::default(),
+        })
+    }
+
+    /// Adds a torrent and starts it, unless asked not to. The directory is made if it is not there.
+    ///
+    /// # Errors
+    /// The metainfo does not parse or is of v2 alone; a selected file does not exist, or none is selected; a limit is
+    /// 0; the torrent, or another with a file of the same name in the same place, is here already; another session
+    /// has it; the directory cannot be made, or is gone though content in it was verified before.
+    pub fn add(&self, torrent: AddTorrent) -> Result<TorrentId, Refusal> {
+        let _alone = lock(&self.adding);
+        drop(self.engine()?);
+        let checked = add::check(&torrent)?;
+        add::free(&checked, &self.shared.table())?;
+        let prepared = add::prepare(torrent, checked, self.shared.store.as_ref(), self.boot)?;
+        let engine = self.engine()?;
+        let mut table = self.shared.table();
+        let id = table.next_id();
+        let Prepared { storage, mut seating, torrent } = prepared;
+        seating.torrent = id;
+        engine.register(id, storage).map_err(machine::refusal)?;
+        self.shared.hub.send([table.insert(id, torrent)]);
+        engine.command(Command::Add(Box::new(seating)));
+        Ok(id)
+    }
+
+    /// Stops a torrent: its peers are disconnected and its trackers told. Paused already: nothing happens.
+    ///
+    /// # Errors
+    /// There is no such torrent, or the session has shut down.
+    pub fn pause(&self, id: TorrentId) -> Result<(), Refusal> {
+        self.change(id, |torrent| {
+            torrent.options.paused = true;
+            vec![Change::Options(torrent.options)]
+        })
+    }
+
+    /// Starts a paused torrent, or one in trouble, again.
+    ///
+    /// # Errors
+    /// There is no such torrent, or the session has shut down.
+    pub fn resume(&self, id: TorrentId) -> Result<(), Refusal> {
+        self.change(id, |torrent| {
+            torrent.options.paused = false;
+            vec![Change::Options(torrent.options), Change::Retry]
+        })
+    }
+
+    /// Removes a torrent and what was kept of it for the next run. Its number is unknown from now on;
+    /// [`Event::Gone`] tells when it has left. Until then the same torrent cannot be added again.
+    ///
+    /// # Errors
+    /// There is no such torrent, or the session has shut down.
+    pub fn remove(&self, id: TorrentId, content: Content) -> Result<(), Refusal> {
+        let engine = self.engine()?;
+        let mut table = self.shared.table();
+        table.get_mut(id)?.leaving = true;
+        engine.command(Command::Remove { torrent: id, delete: content == Content::Delete });
+        Ok(())
+    }
+
+    /// Hashes everything that is there again.
+    ///
+    /// # Errors
+    /// There is no such torrent, or the session has shut down.
+    pub fn recheck(&self, id: TorrentId) -> Result<(), Refusal> {
+        self.change(id, |_| vec![Change::Recheck])
+    }
+
+    /// Announces to all trackers, as soon as they allow.
+    ///
+    /// # Errors
+    /// There is no such torrent, or the session has shut down.
+    pub fn announce(&self, id: TorrentId) -> Result<(), Refusal> {
+        self.change(id, |_| vec![Change::Announce])
+    }
+
+    /// Addresses to try.
+    ///
+    /// # Errors
+    /// There is no such torrent, or the session has shut down.
+    pub fn add_peers(&self, id: TorrentId, peers: &[SocketAddr]) -> Result<(), Refusal> {
+        self.change(id, |_| vec![Change::AddPeers(peers.to_vec())])
+    }
+
+    /// Changes what a torrent was added with.
+    ///
+    /// # Errors
+    /// As [`Session::add`] for a selection and limits; there is no such torrent, or the session has shut down.
+    /// Nothing is changed then.
+    pub fn set_options(&self, id: TorrentId, options: Options) -> Result<(), Refusal> {
+        let meta = self.shared.table().get(id)?.meta.clone();
+        let wanted = options.select.as_ref().map(|select| add::wanted(&meta, select)).transpose()?;
+        let limits = options.limits.map(add::limits).transpose()?;
+        self.change(id, |torrent| {
+            if let Some(sequential) = options.sequential {
+                torrent.options.sequential = sequential;
+            }
+            if let Some((down, up)) = limits {
+                (torrent.options.down_limit, torrent.options.up_limit) = (down, up);
+            }
+            let select = wanted.map(|wanted| {
+                torrent.wanted = wanted.clone();
+                Change::Wanted(wanted)
+            });
+            [Change::Options(torrent.options)].into_iter().chain(select).collect()
+        })
+    }
+
+    /// How a torrent stands: at most a second old, and never older than an event that was heard of it.
+    ///
+    /// # Errors
+    /// There is no such torrent. After a shutdown torrents are still known, as gone.
+    pub fn status(&self, id: TorrentId) -> Result<Status, Refusal> {
+        self.shared.table().status(id)
+    }
+
+    /// The same with peers, trackers and files.
+    ///
+    /// # Errors
+    /// As [`Session::status`].
+    pub fn details(&self, id: TorrentId) -> Result<Details, Refusal> {
+        self.shared.table().details(id)
+    }
+
+    /// How all torrents stand, in order of adding.
+    pub fn list(&self) -> Vec<Status> {
+        self.shared.table().list()
+    }
+
+    /// A new listener; it hears what happens from now on.
+    pub fn events(&self) -> EventStream {
+        self.shared.hub.listen()
+    }
+
+    /// Limits over all torrents. `Some(0)` is taken as one byte per second: as near to nothing as it gets.
+    pub fn set_limits(&self, limits: Limits) {
+        if let Ok(engine) = self.engine() {
+            let least = |limit: Option<u64>| limit.map_or(0, |limit| limit.max(1));
+            engine.command(Command::Limits { down: least(limits.down), up: least(limits.up) });
+        }
+    }
+
+    /// Where peers can reach us; real ports, never 0.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    /// Takes leave of peers and trackers, writes resume facts and ends all threads, within `deadline` and never more
+    /// than [`EngineOptions::MAX_FAREWELL`]. Listeners hear [`Event::Gone`] for each torrent. A second call returns
+    /// at once.
+    pub fn shutdown(&self, deadline: Duration) -> Farewell {
+        let Some(running) = lock(&self.running).take() else { return *lock(&self.farewell) };
+        let farewell = self.shared.leave(running, deadline.min(EngineOptions::MAX_FAREWELL));
+        *lock(&self.farewell) = farewell;
+        farewell
+    }
+
+    fn change(&self, id: TorrentId, change: impl FnOnce(&mut Torrent) -> Vec<Change>) -> Result<(), Refusal> {
+        let engine = self.engine()?;
+        let mut table = self.shared.table();
+        for change in change(table.get_mut(id)?) {
+            engine.command(Command::Change(id, change));
+        }
+        Ok(())
+    }
+
+    /// The engine, held so that it cannot be shut down meanwhile.
+    fn engine(&self) -> Result<Engine<'_>, Refusal> {
+        let running = lock(&self.running);
+        let died = self.shared.died.load(Ordering::Acquire);
+        if running.is_some() && !died { Ok(Engine(running)) } else { Err(Refusal::Closed) }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(running) = lock(&self.running).take() {
+            self.shared.leave(running, Duration::ZERO);
+        }
+    }
+}
+
+struct Engine<'a>(MutexGuard<'a, Option<Running>>);
+
+impl std::ops::Deref for Engine<'_> {
+    type Target = Shell;
+
+    fn deref(&self) -> &Shell {
+        &self.0.as_ref().expect("held since it was seen to run").shell
+    }
+}
+
+impl Shared {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        lock(&self.table)
+    }
+
+    /// The life of the news thread.
+    fn listen(&self, shell: &Shell, stop: &AtomicBool) {
+        while !stop.load(Ordering::Acquire) {
+            let asked = Instant::now();
+            match shell.recv_news(Some(TURN)) {
+                Some(news) => self.hear(news),
+                // None of the two that answer "nothing" waits for nothing, but the engine's end.
+                None if asked.elapsed() < TURN / 2 => return self.engine_died(),
+                None => {}
+            }
+        }
+    }
+
+    fn hear(&self, news: News) {
+        let (mut events, mut errands) = (Vec::new(), Vec::new());
+        let mut table = self.table();
+        table.hear(news, &mut events, &mut errands);
+        // Under the lock: nobody may hear of it before the table knows, or out of order.
+        self.hub.send(events);
+        for errand in errands {
+            match (&self.store, errand) {
+                (Some(store), Errand::Save(claim, facts)) => store.save(&claim, facts),
+                (Some(store), Errand::Forget(claim)) => store.forget(&claim),
+                (None, _) => {}
+            }
+        }
+    }
+
+    fn engine_died(&self) {
+        self.died.store(true, Ordering::Release);
+        let mut events: Vec<Event> = Vec::new();
+        let mut table = self.table();
+        table.engine_died(&mut events);
+        self.hub.send(events);
+        self.hub.close();
+    }
+
+    fn leave(&self, running: Running, deadline: Duration) -> Farewell {
+        let until = Instant::now() + deadline;
+        let Running { shell, news, stop } = running;
+        stop.store(true, Ordering::Release);
+        // A panic there has been reported by the thread itself.
+        let _ = news.join();
+        self.table().end();
+        let left = until.saturating_duration_since(Instant::now());
+        let for_engine = left.saturating_sub(AFTER_ENGINE);
+        // Commands hold it only under the lock that no longer leads to it, and the news thread has ended.
+        if let Ok(shell) = Arc::try_unwrap(shell) {
+            shell.shutdown(for_engine).into_iter().for_each(|news| self.hear(news));
+        }
+        let mut table = self.table();
+        let kept = table.staying().filter_map(|(_, torrent)| torrent.claim.as_ref());
+        let mut unsaved: Vec<String> = kept.map(|claim| claim.name().to_owned()).collect();
+        let unannounced = table.staying().map(|(_, torrent)| torrent.trackers_that_know_us()).sum();
+        let mut events = Vec::new();
+        table.all_gone(&mut events);
+        self.hub.send(events);
+        drop(table);
+        if let Some(store) = &self.store {
+            unsaved.extend(store.close(until.max(Instant::now() + LAST_FACTS)));
+        }
+        self.hub.close();
+        unsaved.sort();
+        unsaved.dedup();
+        Farewell { unsaved: words::count(unsaved.len()), unannounced: words::count(unannounced) }
+    }
+}
+
+/// The same, for who speaks to it as to any other client.
+impl Client for Session {
+    fn add(&self, torrent: AddTorrent) -> Result<TorrentId, Refusal> {
+        self.add(torrent)
+    }
+    fn pause(&self, id: TorrentId) -> Result<(), Refusal> {
+        self.pause(id)
+    }
+    fn resume(&self, id: TorrentId) -> Result<(), Refusal> {
+        self.resume(id)
+    }
+    fn remove(&self, id: TorrentId, content: Content) -> Result<(), Refusal> {
+        self.remove(id, content)
+    }
+    fn recheck(&self, id: TorrentId) -> Result<(), Refusal> {
+        self.recheck(id)
+    }
+    fn announce(&self, id: TorrentId) -> Result<(), Refusal> {
+        self.announce(id)
+    }
+    fn add_peers(&self, id: TorrentId, peers: &[SocketAddr]) -> Result<(), Refusal> {
+        self.add_peers(id, peers)
+    }
+    fn set_options(&self, id: TorrentId, options: Options) -> Result<(), Refusal> {
+        self.set_options(id, options)
+    }
+    fn status(&self, id: TorrentId) -> Result<Status, Refusal> {
+        self.status(id)
+    }
+    fn details(&self, id: TorrentId) -> Result<Details, Refusal> {
+        self.details(id)
+    }
+    fn list(&self) -> Vec<Status> {
+        self.list()
+    }
+    fn events(&self) -> Box<dyn Events> {
+        Box::new(self.events())
+    }
+    fn set_limits(&self, limits: Limits) {
+        self.set_limits(limits);
+    }
+    fn listening(&self) -> Vec<SocketAddr> {
+        self.listening().to_vec()
+    }
+    fn shutdown(&self, deadline: Duration) -> Farewell {
+        self.shutdown(deadline)
+    }
+}
+
+/// Who panicked with a lock has said so; what it guarded is still made of whole values.
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
