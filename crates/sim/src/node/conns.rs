@@ -1,0 +1,298 @@
+//! Connections of a node: dialing, accepting, handing over, reading, writing.
+//!
+//! Bytes that the engine did not eat stay in the pipe, as in the shell they stay with the socket. What it is offered is
+//! cut anywhere, and so is what is taken of what it sends.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use piecemeal_engine::cx::{Ate, ConnId, DialId, Goodbye, Sending};
+
+use super::{Node, to_owner};
+use crate::net::{Ending, Event, LinkId, Mail, Net, Side};
+
+/// As in the shell: what is read at a time.
+const READ_BYTES: usize = 64 << 10;
+/// As in the shell: gathering writes that a Server may leave to be sent when it hands a connection over.
+const HANDOVER_WRITES: usize = 16;
+/// What a write takes at a time at most; chance takes less.
+const WRITE_BYTES: usize = 64 << 10;
+/// In so many of a hundred cases a read or write is cut somewhere.
+const CUT_PERCENT: usize = 40;
+
+/// Which of the two a connection belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Owner {
+    Front,
+    Data,
+}
+
+/// Whether a connection wants to write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wants {
+    Nothing,
+    Listed,
+    Room,
+}
+
+/// A connection, or an attempt at one.
+pub(super) struct Conn {
+    pub(super) link: LinkId,
+    pub(super) side: Side,
+    pub(super) owner: Owner,
+    /// Set until the dial has ended.
+    dialing: Option<(DialId, SocketAddr)>,
+    /// Its owner has no memory for more.
+    pub(super) thirsty: bool,
+    /// The other side has ended it.
+    ending: Option<Ending>,
+    write: Wants,
+    /// Bytes that the owner before had yet to send.
+    unsent: Vec<u8>,
+}
+
+impl Node {
+    /// Connects; answered by `on_dialed`.
+    pub(super) fn dial(&mut self, net: &mut Net, dial: DialId, to: SocketAddr, patience: Duration) {
+        let now = self.time(net);
+        if to.is_ipv6() {
+            let Some(engine) = &mut self.engine else { return };
+            return engine.server.on_dialed(now, dial, to, Err("Network is unreachable".into()));
+        }
+        let link = net.dial(self.id, self.addr, to);
+        net.trace.note(net.now, self.id.0, "dial", u64::from(link.0), u64::from(to.port()));
+        let conn = self.add_conn(link, Side::Caller, Some((dial, to)));
+        net.plan(net.now + patience, Event::Host(self.id, self.life, Mail::Late(conn)));
+    }
+
+    /// Somebody called.
+    pub fn on_accepted(&mut self, net: &mut Net, link: LinkId, from: SocketAddr) {
+        let now = self.time(net);
+        net.trace.note(net.now, self.id.0, "accept", u64::from(link.0), 0);
+        let conn = self.add_conn(link, Side::Callee, None);
+        let Some(engine) = &mut self.engine else { return };
+        engine.stirred = true;
+        engine.server.on_accepted(now, conn, from);
+        self.turn(net);
+    }
+
+    /// A dial was answered.
+    pub fn on_answer(&mut self, net: &mut Net, link: LinkId, there: bool) {
+        let now = self.time(net);
+        let Some(id) = self.by_link.get(&link).copied() else { return };
+        let Some((dial, to)) = self.conns.get_mut(&id).and_then(|conn| conn.dialing.take()) else { return };
+        net.trace.note(net.now, self.id.0, "dialed", u64::from(link.0), u64::from(there));
+        if !there {
+            self.forget_conn(net, id);
+        }
+        let result = if there { Ok(id) } else { Err("Connection refused".into()) };
+        let Some(engine) = &mut self.engine else { return };
+        engine.stirred = true;
+        engine.server.on_dialed(now, dial, to, result);
+        self.carry(net);
+        self.read(net, id);
+        self.turn(net);
+    }
+
+    /// A dial took too long.
+    pub(super) fn dial_is_late(&mut self, net: &mut Net, id: ConnId) {
+        let now = self.time(net);
+        let Some((dial, to)) = self.conns.get(&id).and_then(|conn| conn.dialing) else { return };
+        self.forget_conn(net, id);
+        let Some(engine) = &mut self.engine else { return };
+        engine.stirred = true;
+        engine.server.on_dialed(now, dial, to, Err("nobody answered".into()));
+    }
+
+    /// Bytes are there to be read.
+    pub fn on_bytes(&mut self, net: &mut Net, link: LinkId) {
+        let Some(id) = self.by_link.get(&link).copied() else { return };
+        self.read(net, id);
+        self.turn(net);
+    }
+
+    /// The other side has ended it.
+    pub fn on_end(&mut self, net: &mut Net, link: LinkId, ending: Ending) {
+        let Some(id) = self.by_link.get(&link).copied() else { return };
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.ending = Some(ending);
+        if ending == Ending::Reset {
+            self.lose(net, id, Goodbye::Failed("Connection reset by peer".into()));
+        } else {
+            self.read(net, id);
+        }
+        self.turn(net);
+    }
+
+    /// A link that was full has room.
+    pub fn on_room(&mut self, net: &mut Net, link: LinkId) {
+        let Some(id) = self.by_link.get(&link).copied() else { return };
+        if let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.write == Wants::Room) {
+            conn.write = Wants::Listed;
+            self.to_write.push(id);
+        }
+        self.turn(net);
+    }
+
+    fn add_conn(&mut self, link: LinkId, side: Side, dialing: Option<(DialId, SocketAddr)>) -> ConnId {
+        self.serial += 1;
+        let id = ConnId(self.serial);
+        let conn = Conn {
+            link,
+            side,
+            owner: Owner::Front,
+            dialing,
+            thirsty: false,
+            ending: None,
+            write: Wants::Nothing,
+            unsent: Vec::new(),
+        };
+        self.conns.insert(id, conn);
+        self.by_link.insert(link, id);
+        id
+    }
+
+    /// Ends a connection without a word to its owner.
+    pub(super) fn forget_conn(&mut self, net: &mut Net, id: ConnId) {
+        let Some(conn) = self.conns.remove(&id) else { return };
+        self.by_link.remove(&conn.link);
+        net.close(conn.link, conn.side);
+    }
+
+    /// A connection ended, not by our will; tells its owner.
+    fn lose(&mut self, net: &mut Net, id: ConnId, why: Goodbye) {
+        let now = self.time(net);
+        let Some(conn) = self.conns.get(&id) else { return };
+        let owner = conn.owner;
+        net.trace.say(net.now, self.id.0, format_args!("loses {}: {why:?}", id.0));
+        self.forget_conn(net, id);
+        let Some(engine) = &mut self.engine else { return };
+        engine.stirred = true;
+        to_owner!(engine, owner, it => it.on_closed(now, id, why));
+        self.carry(net);
+    }
+
+    /// Changes a connection's owner. Bytes that the Server has yet to send go first. False if it is gone.
+    pub(super) fn hand_over(&mut self, net: &mut Net, id: ConnId) -> bool {
+        let now = self.time(net);
+        let Some(engine) = &mut self.engine else { return false };
+        let Some(conn) = self.conns.get_mut(&id) else { return false };
+        for _ in 0..HANDOVER_WRITES {
+            let took = engine.server.with_sealed(id, |slices| {
+                let before = conn.unsent.len();
+                for slice in slices {
+                    let Sending::Bytes(bytes) = slice else { break };
+                    conn.unsent.extend_from_slice(bytes);
+                }
+                conn.unsent.len() - before
+            });
+            match took {
+                None | Some(0) => break,
+                Some(took) => engine.server.on_wrote(now, id, took),
+            }
+        }
+        (conn.owner, conn.thirsty) = (Owner::Data, false);
+        self.list_to_write(net, id);
+        true
+    }
+
+    /// Reads from a connection until it has no more, or its owner thirsts.
+    pub(super) fn read(&mut self, net: &mut Net, id: ConnId) {
+        let now = self.time(net);
+        while let Some(conn) = self.conns.get_mut(&id) {
+            let Some(engine) = &mut self.engine else { return };
+            if conn.thirsty || conn.dialing.is_some() {
+                return;
+            }
+            let (link, side, owner) = (conn.link, conn.side, conn.owner);
+            let there = net.readable(link, side).len().min(READ_BYTES);
+            if there == 0 {
+                if conn.ending.is_some() {
+                    self.lose(net, id, Goodbye::Closed);
+                }
+                return;
+            }
+            let cut = net.dice.percent(CUT_PERCENT);
+            let offer = if cut { net.dice.pick(1..there + 1) } else { there };
+            engine.stirred = true;
+            let bytes = &net.readable(link, side)[..offer];
+            let Ate { bytes: ate, thirsty } = to_owner!(engine, owner, it => it.on_bytes(now, id, bytes));
+            if ate > offer || (ate < offer && !thirsty && owner == Owner::Data) {
+                net.blame(|| format!("{}: ate {ate} of {offer} bytes, thirsty: {thirsty}", self.addr));
+            }
+            conn.thirsty = thirsty || ate == 0;
+            net.trace.note(net.now, self.id.0, "ate", u64::from(link.0), ate as u64);
+            net.consume(link, side, ate);
+            if owner == Owner::Front {
+                self.carry(net);
+            }
+        }
+    }
+
+    /// It has something to send.
+    pub(super) fn list_to_write(&mut self, net: &mut Net, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if conn.write == Wants::Nothing && conn.dialing.is_none() {
+            conn.write = if net.room(conn.link, conn.side) > 0 { Wants::Listed } else { Wants::Room };
+            if conn.write == Wants::Listed {
+                self.to_write.push(id);
+            }
+        }
+    }
+
+    pub(super) fn write_all(&mut self, net: &mut Net) {
+        for id in std::mem::take(&mut self.to_write) {
+            self.write(net, id);
+        }
+    }
+
+    /// Writes to a connection until it has no more, or the link is full.
+    fn write(&mut self, net: &mut Net, id: ConnId) {
+        let now = self.time(net);
+        while let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.write == Wants::Listed) {
+            let Some(engine) = &mut self.engine else { return };
+            let room = net.room(conn.link, conn.side).min(WRITE_BYTES);
+            if room == 0 {
+                conn.write = Wants::Room;
+                return;
+            }
+            let (link, side, owner) = (conn.link, conn.side, conn.owner);
+            let most = if net.dice.percent(CUT_PERCENT) { net.dice.pick(1..room + 1) } else { room };
+            let mut bytes = std::mem::take(&mut self.scratch);
+            bytes.clear();
+            let stale = !conn.unsent.is_empty();
+            let there = if stale {
+                bytes.extend_from_slice(&conn.unsent);
+                Some(true)
+            } else {
+                let disk = &mut self.disk;
+                to_owner!(engine, owner, it => it.with_sealed(id, |slices| {
+                    slices.iter().all(|slice| bytes.len() >= most || match slice {
+                        Sending::Bytes(slice) => {
+                            bytes.extend_from_slice(slice);
+                            true
+                        }
+                        Sending::File(span) => disk.send_from(span, &mut bytes),
+                    })
+                }))
+            };
+            bytes.truncate(most);
+            let took = net.send(link, side, &bytes);
+            self.content_out += net.taps.heard(net.now, link, side, &bytes[..took]);
+            self.scratch = bytes;
+            if took == 0 && there != Some(false) {
+                conn.write = Wants::Nothing;
+                return;
+            }
+            net.trace.note(net.now, self.id.0, "wrote", u64::from(link.0), took as u64);
+            if stale {
+                conn.unsent.drain(..took);
+            } else if took > 0 {
+                to_owner!(engine, owner, it => it.on_wrote(now, id, took));
+            }
+            if there == Some(false) {
+                return self.lose(net, id, Goodbye::Unreadable("a file is shorter than it was".into()));
+            }
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! A tap on every link: reads along what both sides say, as it enters the link, and judges what can be judged there.
+//!
+//! Owns what was said on each link: who has what, who asked for what and when. Whether a claim is true is for `world`,
+//! which knows the disks. Only engines are judged; scripted peers may say what they like.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use piecemeal_metainfo::{Bitfield, InfoHash, Time};
+use piecemeal_wire::handshake::{HANDSHAKE_BYTES, Handshake, Progress};
+use piecemeal_wire::message::{Head, Limits, Message, decode_head, needed};
+
+use crate::net::{LinkId, Side};
+use crate::torrent::Torrent;
+
+/// A block as peers name it: piece, begin, length.
+pub type Asked = (u32, u32, u32);
+
+/// What a side said that someone should look at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Claim {
+    /// It has this piece.
+    Has(InfoHash, u32),
+    /// It has these pieces.
+    HasAll(InfoHash, Bitfield),
+    /// It said something that an engine does not say.
+    Rude(String),
+}
+
+/// All links.
+#[derive(Default)]
+pub struct Taps {
+    torrents: BTreeMap<InfoHash, Arc<Torrent>>,
+    talks: BTreeMap<LinkId, Talk>,
+    /// Claims since they were last taken.
+    pub claims: Vec<(LinkId, Side, Claim)>,
+}
+
+/// One link.
+#[derive(Default)]
+pub struct Talk {
+    /// By the side that speaks.
+    sides: [Speaker; 2],
+}
+
+/// One side of a link.
+#[derive(Default)]
+struct Speaker {
+    torrent: Option<Arc<Torrent>>,
+    fast: bool,
+    /// Begin of a message whose rest is to come.
+    pending: Vec<u8>,
+    /// The block that is being sent: what, how many bytes of it went by.
+    block: Option<(Asked, u32)>,
+    /// Nothing it says makes sense any more.
+    lost: bool,
+    choking: bool,
+    has: BTreeSet<u32>,
+    /// Requests without answer.
+    asked: BTreeMap<Asked, Time>,
+    /// Requests taken back, that may still be answered.
+    withdrawn: BTreeSet<Asked>,
+    /// Requests it made twice over: nobody can say how often they will be answered.
+    repeated: BTreeSet<Asked>,
+    /// Bytes of content it sent.
+    content: u64,
+}
+
+impl Taps {
+    /// Makes a torrent known.
+    pub fn know(&mut self, torrent: &Arc<Torrent>) {
+        self.torrents.insert(torrent.hash(), torrent.clone());
+    }
+
+    /// `side` sent these bytes. How many of them were content.
+    pub fn heard(&mut self, now: Time, link: LinkId, side: Side, bytes: &[u8]) -> u64 {
+        let talk = self.talks.entry(link).or_default();
+        let before = talk.sides[side as usize].content;
+        let mut claims = Vec::new();
+        talk.heard(now, side, bytes, &self.torrents, &mut claims);
+        self.claims.extend(claims.into_iter().map(|claim| (link, side, claim)));
+        talk.sides[side as usize].content - before
+    }
+
+    /// The link is gone.
+    pub fn forget(&mut self, link: LinkId) {
+        self.talks.remove(&link);
+    }
+
+    /// The oldest request of each side of each link that the other did not answer: link, who should answer, what,
+    /// since when.
+    pub fn waiting(&self) -> impl Iterator<Item = (LinkId, Side, Asked, Time)> + '_ {
+        let sides = [Side::Caller, Side::Callee];
+        self.talks.iter().flat_map(move |(link, talk)| {
+            let oldest = sides.into_iter().filter_map(|side| {
+                let asked = talk.sides[side as usize].asked.iter().min_by_key(|(_, since)| **since)?;
+                Some((*link, side.other(), *asked.0, *asked.1))
+            });
+            oldest.collect::<Vec<_>>()
+        })
+    }
+}
+
+impl Talk {
+    fn heard(
+        &mut self,
+        now: Time,
+        side: Side,
+        mut bytes: &[u8],
+        torrents: &BTreeMap<InfoHash, Arc<Torrent>>,
+        claims: &mut Vec<Claim>,
+    ) {
+        loop {
+            let speaker = &mut self.sides[side as usize];
+            if speaker.lost || bytes.is_empty() {
+                return;
+            }
+            if speaker.block.is_some() {
+                bytes = speaker.pass_block(bytes, claims);
+                continue;
+            }
+            // A message that begins in `pending` takes from `bytes` only what it needs.
+            let want = speaker.wants();
+            let take = (want - speaker.pending.len()).min(bytes.len());
+            speaker.pending.extend_from_slice(&bytes[..take]);
+            bytes = &bytes[take..];
+            if speaker.pending.len() < want {
+                return;
+            }
+            let whole = std::mem::take(&mut speaker.pending);
+            let done = if speaker.torrent.is_none() {
+                speaker.hello(&whole, torrents, claims)
+            } else {
+                self.message(now, side, &whole, claims)
+            };
+            if !done {
+                self.sides[side as usize].pending = whole;
+            }
+        }
+    }
+
+    /// Looks at what may be a whole message. False: more is needed.
+    fn message(&mut self, now: Time, side: Side, bytes: &[u8], claims: &mut Vec<Claim>) -> bool {
+        let speaker = &self.sides[side as usize];
+        let Some(torrent) = speaker.torrent.clone() else { return true };
+        match decode_head(bytes, &speaker.limits()) {
+            Ok(Head::NeedMore) => return false,
+            Ok(Head::KeepAlive) => {}
+            Ok(Head::Piece { piece, begin, len, .. }) => self.block_begins(side, (piece, begin, len), claims),
+            Ok(Head::Message { message, .. }) => self.said(now, side, &torrent, &message, claims),
+            Err(why) => {
+                self.sides[side as usize].lost = true;
+                claims.push(Claim::Rude(format!("no message: {why}")));
+            }
+        }
+        true
+    }
+
+    fn block_begins(&mut self, side: Side, at: Asked, claims: &mut Vec<Claim>) {
+        if !self.sides[side.other() as usize].settle(at) {
+            claims.push(Claim::Rude(format!("{at:?} was sent, and nobody had asked for it")));
+        }
+        self.sides[side as usize].block = Some((at, 0));
+    }
+
+    fn said(
+        &mut self,
+        now: Time,
+        side: Side,
+        torrent: &Torrent,
+        message: &Message<'_>,
+        claims: &mut Vec<Claim>,
+    ) {
+        let pieces = torrent.meta.piece_count();
+        let fast = self.sides[0].fast && self.sides[1].fast;
+        let (speaker, other) = self.both(side);
+        match *message {
+            Message::Choke => {
+                speaker.choking = true;
+                if !fast {
+                    other.withdrawn.extend(std::mem::take(&mut other.asked).into_keys());
+                }
+            }
+            Message::Unchoke => speaker.choking = false,
+            Message::Have { piece } => {
+                speaker.has.insert(piece);
+                claims.push(Claim::Has(torrent.hash(), piece));
+            }
+            Message::Bitfield(bits) => match Bitfield::from_wire(bits, pieces) {
+                Ok(bits) => {
+                    speaker.has.extend(bits.iter_ones().map(|piece| piece.0));
+                    claims.push(Claim::HasAll(torrent.hash(), bits));
+                }
+                Err(why) => claims.push(Claim::Rude(format!("no bitfield: {why}"))),
+            },
+            Message::HaveAll => {
+                speaker.has.extend(0..pieces);
+                claims.push(Claim::HasAll(torrent.hash(), Bitfield::full(pieces)));
+            }
+            Message::Request { piece, begin, len } => {
+                let at = (piece, begin, len);
+                if torrent.stretch(piece, begin, len).is_none() {
+                    claims.push(Claim::Rude(format!("asks for {at:?}, which does not exist")));
+                }
+                if !other.has.contains(&piece) {
+                    claims.push(Claim::Rude(format!("asks for {at:?}, which the peer never had")));
+                }
+                if speaker.asked.insert(at, now).is_some() {
+                    speaker.repeated.insert(at);
+                    claims.push(Claim::Rude(format!("asks for {at:?} twice")));
+                }
+            }
+            Message::Cancel { piece, begin, len } => {
+                let at = (piece, begin, len);
+                // With BEP 6 it is answered none the less.
+                if !fast && speaker.asked.remove(&at).is_some() {
+                    speaker.withdrawn.insert(at);
+                }
+            }
+            Message::Reject { piece, begin, len } => {
+                let at = (piece, begin, len);
+                if !other.settle(at) {
+                    claims.push(Claim::Rude(format!("rejects {at:?}, and nobody had asked for it")));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn both(&mut self, side: Side) -> (&mut Speaker, &mut Speaker) {
+        let [caller, callee] = &mut self.sides;
+        match side {
+            Side::Caller => (caller, callee),
+            Side::Callee => (callee, caller),
+        }
+    }
+}
+
+impl Speaker {
+    fn limits(&self) -> Limits {
+        let pieces = self.torrent.as_ref().map(|torrent| torrent.meta.piece_count());
+        Limits { pieces, ..Limits::default() }
+    }
+
+    /// A request of its was answered. Whether it had made it.
+    fn settle(&mut self, at: Asked) -> bool {
+        self.asked.remove(&at).is_some() || self.withdrawn.remove(&at) || self.repeated.contains(&at)
+    }
+
+    /// How many bytes `pending` must hold to be worth a look.
+    fn wants(&self) -> usize {
+        match &self.torrent {
+            None => HANDSHAKE_BYTES,
+            // After every look without result, `needed` is more than there is.
+            Some(_) => needed(&self.pending),
+        }
+    }
+
+    fn hello(
+        &mut self,
+        bytes: &[u8],
+        torrents: &BTreeMap<InfoHash, Arc<Torrent>>,
+        claims: &mut Vec<Claim>,
+    ) -> bool {
+        match Handshake::decode(bytes) {
+            Ok(Progress::Whole(hello)) => {
+                self.fast = hello.reserved.fast();
+                self.torrent = torrents.get(&hello.info_hash).cloned();
+                self.lost = self.torrent.is_none();
+                self.choking = true;
+            }
+            Ok(Progress::Partial { .. }) => return false,
+            Err(why) => {
+                self.lost = true;
+                claims.push(Claim::Rude(format!("no handshake: {why}")));
+            }
+        }
+        true
+    }
+
+    /// Compares the bytes of a block with what they should be; returns what comes behind it.
+    fn pass_block<'a>(&mut self, bytes: &'a [u8], claims: &mut Vec<Claim>) -> &'a [u8] {
+        let Some((at, done)) = self.block else { return bytes };
+        let (mine, rest) = bytes.split_at(bytes.len().min((at.2 - done) as usize));
+        let end = done + mine.len() as u32;
+        self.content += mine.len() as u64;
+        let right = self.torrent.as_ref().and_then(|torrent| torrent.stretch(at.0, at.1, at.2));
+        if right.is_none_or(|right| right[done as usize..end as usize] != *mine) {
+            claims.push(Claim::Rude(format!("sends wrong content for {at:?}")));
+        }
+        self.block = (end < at.2).then_some((at, end));
+        rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use piecemeal_metainfo::PeerId;
+    use piecemeal_wire::handshake::Reserved;
+    use piecemeal_wire::message::piece_header;
+
+    use super::*;
+    use crate::dice::Dice;
+    use crate::torrent::Shape;
+
+    const LINK: LinkId = LinkId(0);
+
+    fn talk(torrent: &Torrent, reserved: Reserved, messages: &[Message<'_>]) -> Vec<u8> {
+        let peer_id = PeerId([7; 20]);
+        let mut bytes = Handshake { reserved, info_hash: torrent.hash(), peer_id }.encode().to_vec();
+        messages.iter().for_each(|message| message.encode(&mut bytes));
+        bytes
+    }
+
+    /// Whatever the splits, what is heard is the same.
+    fn hear(taps: &mut Taps, dice: &mut Dice, side: Side, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(dice.pick(1..rest.len() + 1));
+            taps.heard(Time::from_nanos(9), LINK, side, now);
+            rest = later;
+        }
+    }
+
+    #[test]
+    fn requests_are_remembered_until_they_are_answered() {
+        for seed in 0..100 {
+            let mut dice = Dice::new(seed);
+            let torrent = Torrent::new(&Shape::plain(100_000, 32 << 10), &mut dice);
+            let (mut taps, fast) = (Taps::default(), Reserved::NONE.with_fast());
+            taps.know(&torrent);
+            let (piece, begin, len) = (1, 16 << 10, 16 << 10);
+            let asks = [Message::Interested, Message::Request { piece, begin, len }];
+            let mut gives = talk(&torrent, fast, &[Message::HaveAll, Message::Unchoke]);
+            hear(&mut taps, &mut dice, Side::Callee, &gives);
+            hear(&mut taps, &mut dice, Side::Caller, &talk(&torrent, fast, &asks));
+            let waiting: Vec<_> = taps.waiting().collect();
+            assert_eq!(waiting, [(LINK, Side::Callee, (piece, begin, len), Time::from_nanos(9))]);
+            gives.clear();
+            gives.extend(piece_header(piece, begin, len));
+            gives.extend(torrent.stretch(piece, begin, len).unwrap());
+            gives.extend([0; 4]);
+            hear(&mut taps, &mut dice, Side::Callee, &gives);
+            assert_eq!(taps.waiting().count(), 0);
+            let claims: Vec<_> = taps.claims.drain(..).map(|(_, _, claim)| claim).collect();
+            assert_eq!(claims, [Claim::HasAll(torrent.hash(), Bitfield::full(4))]);
+            assert_eq!(taps.talks[&LINK].sides[1].content, u64::from(len));
+        }
+    }
+
+    #[test]
+    fn rudeness_is_noticed() {
+        let mut dice = Dice::new(1);
+        let torrent = Torrent::new(&Shape::plain(100_000, 32 << 10), &mut dice);
+        let mut taps = Taps::default();
+        taps.know(&torrent);
+        let request = Message::Request { piece: 0, begin: 0, len: 16 << 10 };
+        let asks = [request, request, Message::Request { piece: 9, begin: 0, len: 1 }];
+        hear(&mut taps, &mut dice, Side::Caller, &talk(&torrent, Reserved::NONE, &asks));
+        let mut gives = talk(&torrent, Reserved::NONE, &[Message::Reject { piece: 1, begin: 0, len: 7 }]);
+        gives.extend(piece_header(0, 0, 16 << 10));
+        gives.extend([0; 16 << 10]);
+        hear(&mut taps, &mut dice, Side::Callee, &gives);
+        let rude = |claim: &Claim| match claim {
+            Claim::Rude(words) => words.clone(),
+            other => panic!("{other:?}"),
+        };
+        let said: Vec<String> = taps.claims.iter().map(|(_, _, claim)| rude(claim)).collect();
+        for words in ["never had", "twice", "does not exist", "rejects", "wrong content"] {
+            assert!(said.iter().any(|said| said.contains(words)), "{words}: {said:?}");
+        }
+    }
+}
