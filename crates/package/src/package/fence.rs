@@ -49,6 +49,8 @@ impl Alone {
 #[derive(Debug)]
 pub(super) enum Held {
     Save(BlockRef, Buf),
+    /// A Block that is not wanted any more; the Buf is on its way back.
+    Void(Buf),
     Load(BlockRef, Buf, u64),
     Warm(BlockRef, u64),
 }
@@ -91,6 +93,16 @@ impl Fences {
             self.held_blocks.insert(at);
         }
         self.held.push_back(held);
+    }
+
+    /// Blocks that are kept back are wanted no longer, and nobody expects to hear of them.
+    pub(super) fn void_saves(&mut self) {
+        self.held_blocks.clear();
+        let held = std::mem::take(&mut self.held).into_iter().map(|held| match held {
+            Held::Save(_, buf) => Held::Void(buf),
+            other => other,
+        });
+        self.held = held.collect();
     }
 
     /// Whether this Block is kept back.
@@ -183,6 +195,7 @@ impl Package {
                         news.push(PackageNews::Lost(at));
                     }
                 },
+                Held::Void(buf) => pool.give_back(buf),
                 Held::Load(at, into, ticket) => {
                     if let Err(buf) = self.load(at, into, ticket, jobs) {
                         news.push(PackageNews::Loaded { ticket, at, buf, result: Err(gone()) });

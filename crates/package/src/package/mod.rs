@@ -471,6 +471,7 @@ impl Package {
             self.check.claims = std::mem::replace(&mut self.have, none);
         }
         self.count();
+        self.fences.void_saves();
         self.queue_alone(now, Alone::Look, jobs);
     }
 

@@ -242,6 +242,22 @@ fn a_verdict_during_a_recheck_does_not_count() {
 }
 
 #[test]
+fn a_block_held_before_a_recheck_is_forgotten_with_the_rest() {
+    let mut world = World::ready(PIECE, &ENTRIES);
+    world.save_good(0, 0);
+    world.fence(Fence::Sync);
+    world.save_good(0, 1);
+    world.recheck();
+    world.run_all();
+    assert!(world.opened && world.pool.lent() == 0);
+    assert_eq!(world.package.piece_facts(PieceIndex(0)).received, 0);
+    let at = world.at(0, 1);
+    assert!(world.save(at, true), "it is to be fetched again");
+    world.fetch_all();
+    assert!(world.package.is_complete());
+}
+
+#[test]
 fn a_second_recheck_begins_anew() {
     let mut world = World::ready(PIECE, &ENTRIES);
     world.fetch_all();
@@ -318,7 +334,7 @@ fn begun_pieces_are_gone_on_with() {
     assert_eq!(had(&world), [0]);
     let found = [world.at(3, 1), world.at(6, 0)];
     assert_eq!(written(&world), found);
-    found.iter().for_each(|at| drop(world.received.insert(*at)));
+    world.received.extend(&found);
     for (piece, block) in [(3, 0), (6, 1)] {
         let at = world.at(piece, block);
         assert!(world.save(at, true));
@@ -348,7 +364,8 @@ fn a_begun_piece_that_was_spoiled_meanwhile_is_fetched_again() {
     let mut world = resume(disk, facts);
     let found = written(&world);
     assert!(found.contains(&world.at(3, 1)));
-    found.iter().for_each(|at| drop((world.received.insert(*at), world.poisoned.insert(*at))));
+    world.received.extend(&found);
+    world.poisoned.extend(&found);
     let at = world.at(3, 0);
     world.save(at, true);
     world.run_all();
