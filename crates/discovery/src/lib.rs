@@ -1,2 +1,6 @@
 //! Finding peers: the tracker client and the tracker's book.
 #![forbid(unsafe_code)]
+
+mod dice;
+pub mod swarms;
+pub mod tracker;
