@@ -190,7 +190,8 @@ impl Package {
             }
             (_, Err(trouble)) => {
                 self.synced = false;
-                self.retry = Some(fence.clone());
+                self.retry.retain(|older| std::mem::discriminant(older) != std::mem::discriminant(&fence));
+                self.retry.push(fence.clone());
                 self.stop(trouble.clone(), pool, news);
             }
             (Fence::Sync, Ok(())) => {

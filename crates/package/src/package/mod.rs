@@ -201,8 +201,8 @@ pub struct Package {
     trouble: Option<Trouble>,
     /// Trouble was to be forgotten, and nothing succeeded since.
     recovering: bool,
-    /// What failed alone, to be done again.
-    retry: Option<Fence>,
+    /// What failed alone, to be done again; at most one of each kind.
+    retry: Vec<Fence>,
     /// Only fences are still to come.
     closing: bool,
     /// While closing: all that was written has reached the device.
@@ -270,7 +270,7 @@ impl Package {
             check: Check::default(),
             trouble: None,
             recovering: false,
-            retry: None,
+            retry: Vec::new(),
             closing: false,
             synced: false,
             spare: Spare::default(),
@@ -472,6 +472,8 @@ impl Package {
         }
         self.count();
         self.fences.void_saves();
+        // It is made anew when all is looked at.
+        self.retry.retain(|fence| !matches!(fence, Fence::Prepare { .. }));
         self.queue_alone(now, Alone::Look, jobs);
     }
 
@@ -499,10 +501,10 @@ impl Package {
             return;
         }
         self.recovering = true;
-        if let Some(fence) = self.retry.take()
-            && !self.closing
-        {
-            self.queue_alone(now, Alone::Fence(fence), jobs);
+        for fence in std::mem::take(&mut self.retry) {
+            if !self.closing {
+                self.queue_alone(now, Alone::Fence(fence), jobs);
+            }
         }
         if !self.fences.pending() {
             self.each_open(|package, index| package.advance(now, index, false, jobs));

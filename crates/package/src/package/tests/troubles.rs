@@ -131,6 +131,25 @@ fn a_failed_fence_is_tried_again() {
 }
 
 #[test]
+fn each_failed_fence_is_tried_again() {
+    let torrent = Torrent::new(PIECE, &[(5, "")]);
+    let wanted = torrent.all();
+    let mut world = World::new(torrent, wanted);
+    world.package.open(&mut world.sent);
+    world.look();
+    world.fence(Fence::Sync);
+    world.run(0, None);
+    world.run(0, Some(trouble(TroubleKind::NoSpace)));
+    while !world.jobs.is_empty() {
+        world.run(0, Some(trouble(TroubleKind::NoSpace)));
+    }
+    world.resume();
+    world.run_all();
+    assert!(world.opened && world.package.is_ready());
+    assert_eq!(count(&mut world, |news| matches!(news, PackageNews::Fenced(Fence::Sync, Ok(())))), 1);
+}
+
+#[test]
 fn trouble_before_a_fence_does_not_hold_it_up() {
     let mut world = world();
     world.save_good(0, 0);
