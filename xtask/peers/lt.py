@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""libtorrent-rasterbar as the other side: a peer, a maker of torrents, and a second opinion on ours.
+
+  lt.py peer --torrent F --dir D --listen IP:PORT [--seed] [--connect IP:PORT]... [--up-limit BYTES]
+             [--once] [--stay SECONDS]
+        prints READY when it listens and DONE SECONDS when the download is complete
+  lt.py create --path P --out F --piece-length N --format v1|v2|hybrid [--tracker URL]
+  lt.py hashes FILE...        one line each: the v1 info-hash and the v2 info-hash, or - where there is none
+  lt.py check --torrent F --dir D     hashes all content; exit code 0 when all of it is good
+  lt.py version
+"""
+import argparse
+import os
+import sys
+import time
+
+import libtorrent as lt
+
+
+def session(listen, up_limit=0):
+    ip = listen.rsplit(":", 1)[0]
+    return lt.session({
+        "listen_interfaces": listen,
+        "outgoing_interfaces": ip,
+        "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
+        "enable_incoming_utp": False, "enable_outgoing_utp": False,
+        "allow_multiple_connections_per_ip": True,
+        "in_enc_policy": 2, "out_enc_policy": 2,
+        "upload_rate_limit": up_limit,
+        # A tracker in the same network is reached at once, also when it has announced this second.
+        "min_announce_interval": 1,
+        "connection_speed": 200,
+        "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.status_notification
+        | lt.alert.category_t.storage_notification,
+    })
+
+
+def params(torrent, directory):
+    p = lt.add_torrent_params()
+    p.ti = lt.torrent_info(torrent)
+    p.save_path = directory
+    p.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    return p
+
+
+def peer(a):
+    s = session(a.listen, a.up_limit)
+    p = params(a.torrent, a.dir)
+    if a.seed:
+        p.flags |= lt.torrent_flags.seed_mode
+    h = s.add_torrent(p)
+    for c in a.connect:
+        ip, port = c.rsplit(":", 1)
+        h.connect_peer((ip, int(port)))
+    print("READY", flush=True)
+    began = time.time()
+    done = a.seed
+    try:
+        while time.time() - began < a.stay:
+            s.wait_for_alert(50)
+            s.pop_alerts()
+            if not done and h.status().is_seeding:
+                done = True
+                print("DONE %.3f" % (time.time() - began), flush=True)
+                if a.once:
+                    break
+    except KeyboardInterrupt:
+        pass
+    flush(s, h)
+    return 0 if done else 1
+
+
+def flush(s, h):
+    """What was received may still be in memory only."""
+    h.flush_cache()
+    began = time.time()
+    while time.time() - began < 10:
+        s.wait_for_alert(50)
+        if any(isinstance(alert, lt.cache_flushed_alert) for alert in s.pop_alerts()):
+            return
+
+
+def create(a):
+    flags = {"v1": lt.create_torrent.v1_only, "v2": lt.create_torrent.v2_only, "hybrid": 0}[a.format]
+    path = os.path.abspath(a.path)
+    fs = lt.file_storage()
+    lt.add_files(fs, path)
+    t = lt.create_torrent(fs, a.piece_length, int(flags))
+    if a.tracker:
+        t.add_tracker(a.tracker)
+    lt.set_piece_hashes(t, os.path.dirname(path))
+    with open(a.out, "wb") as f:
+        f.write(lt.bencode(t.generate()))
+    return 0
+
+
+def hashes(a):
+    for f in a.files:
+        i = lt.torrent_info(f).info_hashes()
+        print(i.v1 if i.has_v1() else "-", i.v2 if i.has_v2() else "-")
+    return 0
+
+
+def check(a):
+    s = session("127.0.0.1:0")
+    p = params(a.torrent, a.dir)
+    # Nothing is to be fetched or written here: only what is there is judged.
+    p.flags |= lt.torrent_flags.upload_mode
+    h = s.add_torrent(p)
+    h.force_recheck()
+    s.wait_for_alert(100)
+    began = time.time()
+    state = h.status()
+    while time.time() - began < a.stay:
+        state = h.status()
+        if state.state in (lt.torrent_status.finished, lt.torrent_status.seeding):
+            break
+        if state.state == lt.torrent_status.downloading and time.time() - began > 1:
+            break
+        time.sleep(0.05)
+    print("%.6f" % state.progress)
+    return 0 if state.is_seeding or state.is_finished else 1
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sub = ap.add_subparsers(dest="what", required=True)
+    p = sub.add_parser("peer")
+    p.add_argument("--torrent", required=True)
+    p.add_argument("--dir", required=True)
+    p.add_argument("--listen", required=True)
+    p.add_argument("--seed", action="store_true")
+    p.add_argument("--connect", action="append", default=[])
+    p.add_argument("--up-limit", type=int, default=0)
+    p.add_argument("--stay", type=float, default=600)
+    p.add_argument("--once", action="store_true")
+    p = sub.add_parser("create")
+    p.add_argument("--path", required=True)
+    p.add_argument("--out", required=True)
+    p.add_argument("--piece-length", type=int, required=True)
+    p.add_argument("--format", choices=["v1", "v2", "hybrid"], required=True)
+    p.add_argument("--tracker")
+    p = sub.add_parser("hashes")
+    p.add_argument("files", nargs="+")
+    p = sub.add_parser("check")
+    p.add_argument("--torrent", required=True)
+    p.add_argument("--dir", required=True)
+    p.add_argument("--stay", type=float, default=600)
+    sub.add_parser("version")
+    a = ap.parse_args()
+    if a.what == "version":
+        print(lt.__version__)
+        return 0
+    return {"peer": peer, "create": create, "hashes": hashes, "check": check}[a.what](a)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,6 @@
+//! To come.
+use super::Case;
+/// .
+pub fn cases() -> Vec<Case> {
+    Vec::new()
+}
