@@ -41,7 +41,8 @@ pub trait Client: Send + Sync {
     /// Changes what a torrent was added with.
     fn set_options(&self, id: TorrentId, options: Options) -> Result<(), Refusal>;
 
-    /// How a torrent stands, at most a second old.
+    /// How a torrent stands, at most a second old, and never older than an event its caller has heard: who hears
+    /// `Complete` and asks gets the totals of the completed torrent.
     fn status(&self, id: TorrentId) -> Result<Status, Refusal>;
 
     /// The same with peers, trackers and files.

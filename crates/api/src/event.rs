@@ -91,7 +91,8 @@ pub enum Event {
         #[serde(flatten)]
         outcome: TrackerOutcome,
     },
-    /// How a torrent stands: once a second while anything about it moves, and on each change of state.
+    /// How a torrent stands: once a second while anything about it moves, and right before each `StateChanged`
+    /// and `Complete`.
     Snapshot {
         /// The line.
         status: Box<Status>,

@@ -43,7 +43,8 @@ pub struct Status {
     pub down_rate: u64,
     /// Content sent, bytes per second over the last few seconds.
     pub up_rate: u64,
-    /// Bytes since the torrent was first added, over restarts.
+    /// Bytes since the torrent was first added, over restarts. Those of earlier runs are in from the first status
+    /// after `Opening` and `Checking` on, before anything new is received.
     pub totals: Totals,
     /// Peers connected, handshake done.
     pub peers: u32,
@@ -78,6 +79,10 @@ impl Status {
 }
 
 /// What a torrent does.
+///
+/// Every torrent begins with `Opening`, also one that is added paused: it is opened and checked first, and `Paused`
+/// comes after. So a user can add paused content, wait until neither `Opening` nor `Checking` is left, and see in
+/// `have_bytes` what is there before anything is fetched or created.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum State {

@@ -1,0 +1,307 @@
+//! The command line: what can be written, and what each word means.
+//!
+//! Owns the help text. Values are parsed here, so that a command never sees a wrong one.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+
+use crate::units::{parse_rate, parse_ratio, parse_size, parse_span};
+
+const EXIT_CODES: &str = "\
+Sizes and rates: 500k, 10M and 10MB count in thousands, 10MiB in 1024s. Times: 90s, 10m, 2h, 1h30m.
+Exit codes: 0 done, 1 failed, 2 wrong command line, 130 interrupted.
+Ctrl-C ends well within 5 seconds; a second one ends at once.";
+
+/// Swaps files with BitTorrent peers.
+#[derive(Parser, Debug)]
+#[command(name = "piecemeal", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Prove in two minutes that everything works, with no network: one seed, two leeches, a tracker, all on this machine
+    Demo(Demo),
+    /// Download torrents
+    Get(Get),
+    /// Upload content that is already there
+    Seed(Seed),
+    /// Make a .torrent file
+    Create(Create),
+    /// Print everything a torrent or magnet link says
+    Show(Show),
+    /// Compare content on disk with its torrent
+    Verify(Verify),
+    /// Ask each tracker of a torrent who is there
+    Peers(Peers),
+    /// Run a tracker until Ctrl-C
+    Tracker(Tracker),
+}
+
+/// `piecemeal demo`
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// How much content to swap
+    #[arg(long, default_value = "256MiB", value_parser = parse_size, value_name = "SIZE")]
+    pub size: u64,
+}
+
+/// `piecemeal get`
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("stay").multiple(true).args(["seed", "seed_ratio", "seed_time"]))]
+pub struct Get {
+    /// .torrent files or http(s) addresses of such
+    #[arg(required = true, value_name = "SOURCE")]
+    pub sources: Vec<OsString>,
+    /// Where the content goes [default: the current directory]
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// A peer to try, as IP:PORT
+    #[arg(long = "peer", value_name = "ADDR")]
+    pub peers: Vec<SocketAddr>,
+    /// Only these files: a pattern such as '*.mkv' or 'extras/**', a number from `show`, or a range such as 2-5
+    #[arg(long = "select", value_name = "GLOB|INDEX")]
+    pub select: Vec<String>,
+    #[command(flatten)]
+    pub goal: SeedGoal,
+    /// Go on uploading after the download, until Ctrl-C
+    #[arg(long)]
+    pub seed: bool,
+    /// Prefer pieces in order
+    #[arg(long)]
+    pub sequential: bool,
+    /// Most bytes per second to receive
+    #[arg(long, value_parser = parse_rate, value_name = "RATE")]
+    pub down_limit: Option<u64>,
+    #[command(flatten)]
+    pub engine: Engine,
+    /// Believe what is already on disk without hashing it
+    #[arg(long)]
+    pub no_verify: bool,
+    /// One JSON event a line on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// When to stop uploading.
+#[derive(Args, Clone, Copy, PartialEq, Debug, Default)]
+pub struct SeedGoal {
+    /// Upload until this many times the content was sent; with --seed-time, whichever comes first
+    #[arg(long, value_parser = parse_ratio, value_name = "RATIO")]
+    pub seed_ratio: Option<f64>,
+    /// Upload for this long
+    #[arg(long, value_parser = parse_span, value_name = "TIME")]
+    pub seed_time: Option<Duration>,
+}
+
+/// What every engine can be told.
+#[derive(Args, Debug)]
+pub struct Engine {
+    /// Most bytes per second to send
+    #[arg(long, value_parser = parse_rate, value_name = "RATE")]
+    pub up_limit: Option<u64>,
+    /// Where to listen for peers, as IP:PORT; port 0 takes a free one [default: port 6881 or above, everywhere]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Vec<SocketAddr>,
+}
+
+/// `piecemeal seed`
+#[derive(Args, Debug)]
+pub struct Seed {
+    /// Content (a .torrent file is made in the current directory) or .torrent files
+    #[arg(required = true, value_name = "PATH|TORRENT")]
+    pub paths: Vec<PathBuf>,
+    /// Where the content of .torrent files is [default: beside each]
+    #[arg(short = 'o', long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Announce here too; commas join the trackers of one tier
+    #[arg(long = "tracker", value_parser = parse_tier, value_name = "URL")]
+    pub trackers: Vec<Tier>,
+    /// Run a tracker as well, and announce to it
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true, default_missing_value = TRACKER_LISTEN)]
+    pub embedded_tracker: Option<SocketAddr>,
+    #[command(flatten)]
+    pub engine: Engine,
+    #[command(flatten)]
+    pub goal: SeedGoal,
+    /// One JSON event a line on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `piecemeal create`
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("format").args(["v1", "v2", "hybrid"]))]
+pub struct Create {
+    /// A file or directory
+    pub path: PathBuf,
+    /// The file to write [default: NAME.torrent in the current directory]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// A tracker, each a tier of its own; commas join the trackers of one tier
+    #[arg(long = "tracker", value_parser = parse_tier, value_name = "URL")]
+    pub trackers: Vec<Tier>,
+    /// A web server that has the content
+    #[arg(long = "web-seed", value_parser = parse_http, value_name = "URL")]
+    pub web_seeds: Vec<String>,
+    /// Bytes a piece, a power of two from 16KiB [default: by size]
+    #[arg(long, value_parser = parse_piece_length, value_name = "SIZE")]
+    pub piece_length: Option<u64>,
+    /// Peers from the trackers only
+    #[arg(long)]
+    pub private: bool,
+    /// A text that makes the info-hash differ, as private trackers want
+    #[arg(long, value_name = "TEXT")]
+    pub source: Option<String>,
+    /// A text for people
+    #[arg(long, value_name = "TEXT")]
+    pub comment: Option<String>,
+    /// For old clients only (BEP 3)
+    #[arg(long)]
+    pub v1: bool,
+    /// For new clients only (BEP 52)
+    #[arg(long)]
+    pub v2: bool,
+    /// For both [the default]
+    #[arg(long)]
+    pub hybrid: bool,
+    /// Leave out files and directories whose names begin with a dot
+    #[arg(long)]
+    pub no_hidden: bool,
+    /// Leave out the creation date, so that the same content makes the same file
+    #[arg(long)]
+    pub no_date: bool,
+    /// Replace a file that exists
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `piecemeal show`
+#[derive(Args, Debug)]
+pub struct Show {
+    /// A .torrent file or a magnet link
+    #[arg(value_name = "TORRENT|MAGNET")]
+    pub what: OsString,
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `piecemeal verify`
+#[derive(Args, Debug)]
+pub struct Verify {
+    /// The .torrent file
+    pub torrent: PathBuf,
+    /// The directory the content lies in, or the content's own directory
+    pub dir: PathBuf,
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `piecemeal peers`
+///
+/// Announces as a client that has nothing (event `started`), then takes leave (`stopped`), so that it does not stay
+/// in the list.
+#[derive(Args, Debug)]
+pub struct Peers {
+    /// The .torrent file
+    pub torrent: PathBuf,
+    /// One JSON object a tracker, one a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `piecemeal tracker`
+#[derive(Args, Debug)]
+pub struct Tracker {
+    /// Where to listen, as IP:PORT; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = TRACKER_LISTEN)]
+    pub listen: Vec<SocketAddr>,
+}
+
+/// 6969 is the port trackers have used since the first one.
+pub const TRACKER_LISTEN: &str = "0.0.0.0:6969";
+
+/// The trackers of one tier.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tier(pub Vec<String>);
+
+fn parse_tier(text: &str) -> Result<Tier, String> {
+    text.split(',')
+        .map(|url| parse_url(url.trim(), &["http", "https", "udp"]))
+        .collect::<Result<_, _>>()
+        .map(Tier)
+}
+
+fn parse_http(text: &str) -> Result<String, String> {
+    parse_url(text.trim(), &["http", "https"])
+}
+
+fn parse_url(url: &str, schemes: &[&str]) -> Result<String, String> {
+    let known = || schemes.join("://, ") + "://";
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(format!("`{url}` is no address; begin it with one of {}", known()));
+    };
+    if !schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return Err(format!("`{scheme}` is not known here; use one of {}", known()));
+    }
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if host.is_empty() || url.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(format!("`{url}` names no host; write it like {scheme}://host/announce"));
+    }
+    Ok(url.to_owned())
+}
+
+fn parse_piece_length(text: &str) -> Result<u64, String> {
+    let length = parse_size(text)?;
+    // BEP 52: a power of two of at least 16 KiB. 256 MiB is the most other clients read.
+    if length.is_power_of_two() && (16 << 10..=256 << 20).contains(&length) {
+        return Ok(length);
+    }
+    Err(format!("`{text}` is {length} bytes; use a power of two from 16KiB to 256MiB, such as 1MiB"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_embedded_tracker_does_not_swallow_the_path() {
+        let cli = Cli::try_parse_from(["piecemeal", "seed", "--embedded-tracker", "film"]).unwrap();
+        let Command::Seed(seed) = cli.command else { panic!("not seed") };
+        assert_eq!(seed.embedded_tracker, Some(TRACKER_LISTEN.parse().unwrap()));
+        assert_eq!(seed.paths, [PathBuf::from("film")]);
+    }
+
+    #[test]
+    fn addresses() {
+        assert_eq!(
+            parse_tier("http://a/x, udp://b:1"),
+            Ok(Tier(vec!["http://a/x".into(), "udp://b:1".into()]))
+        );
+        for bad in ["", "a", "ftp://a", "http://", "http:///x", "udp://a b", "http://a,"] {
+            assert!(parse_tier(bad).is_err(), "{bad}");
+        }
+        assert!(parse_http("udp://a").is_err());
+        assert_eq!(parse_piece_length("1MiB"), Ok(1 << 20));
+        for bad in ["1M", "8KiB", "512MiB", "0", "3MiB"] {
+            assert!(parse_piece_length(bad).is_err(), "{bad}");
+        }
+    }
+}

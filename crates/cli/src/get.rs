@@ -1,0 +1,182 @@
+//! `piecemeal get`: download torrents, several at once over one engine.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use piecemeal_api::{AddTorrent, Client, EngineOptions, Limits, Tools, Verify};
+use serde::Serialize;
+
+use crate::args::{Engine, Get, SeedGoal};
+use crate::fail::Failure;
+use crate::host::Host;
+use crate::interrupt::Interrupt;
+use crate::progress::Screen;
+use crate::select;
+use crate::source::Torrent;
+use crate::text::safe;
+use crate::units::{count, mean_rate, percent, rate, size, span};
+use crate::watch::{Course, End, Fleet, Goal, Item};
+
+/// Runs the command.
+pub fn run(args: &Get, tools: &dyn Tools, host: &mut Host, stop: &Interrupt) -> Result<(), Failure> {
+    let dir = args.output.as_deref().map_or_else(|| host.cwd.clone(), |dir| host.at(dir));
+    let mut adds = Vec::new();
+    for source in &args.sources {
+        let torrent = Torrent::from_source(source, host, tools, stop)?;
+        let add = request(args, &torrent, &dir)?;
+        adds.push((torrent, add));
+    }
+    let mut fleet = Fleet::new(Screen::new(host, args.json));
+    let result = fetch(args, adds, &mut fleet, tools, host, stop);
+    fleet.leave(host, stop);
+    result
+}
+
+/// What an engine is started with.
+pub fn engine_options(engine: &Engine, down: Option<u64>, host: &Host) -> EngineOptions {
+    EngineOptions {
+        listen: engine.listen.clone(),
+        state_dir: host.state_dir.clone(),
+        limits: Limits { down, up: engine.up_limit },
+        ..EngineOptions::default()
+    }
+}
+
+/// Tells where peers can reach an engine.
+pub fn say_listening(fleet: &Fleet, client: &dyn Client, host: &mut Host) -> Result<(), Failure> {
+    let addrs: Vec<_> = client.listening().iter().map(ToString::to_string).collect();
+    fleet.screen.note(&format!("listening on {}", addrs.join(", ")));
+    Ok(fleet.screen.json(host, &Own::Listening { addrs })?)
+}
+
+/// A line for each torrent that is there, an error for each that is not; fails if there is one of those.
+pub fn conclude(fleet: &mut Fleet, host: &mut Host) -> Result<(), Failure> {
+    fleet.screen.end();
+    let mut failed = false;
+    for item in &fleet.items {
+        match &item.course {
+            Course::Complete(at) if fleet.screen.is_json() => {
+                fleet.screen.json(host, &Own::summary(item, *at))?
+            }
+            Course::Complete(at) => host.say(line(item, *at))?,
+            Course::Failed(why) => {
+                failed = true;
+                host.err.line(&format!("piecemeal: {}: {}", item.name, safe(why)));
+            }
+            Course::Running => {}
+        }
+    }
+    if failed { Err(Failure::Said) } else { Ok(()) }
+}
+
+fn fetch(
+    args: &Get,
+    adds: Vec<(Torrent, AddTorrent)>,
+    fleet: &mut Fleet,
+    tools: &dyn Tools,
+    host: &mut Host,
+    stop: &Interrupt,
+) -> Result<(), Failure> {
+    let engine = fleet.start(tools, &engine_options(&args.engine, args.down_limit, host))?;
+    let client = fleet.engines[engine].client.clone();
+    say_listening(fleet, &*client, host)?;
+    for (torrent, add) in adds {
+        let place = torrent.place(&add.dir);
+        fleet.add(engine, add, torrent.name(), place, goal(args))?;
+    }
+    let end = match fleet.watch(host, stop, None) {
+        // Who read our events went away before the download was done.
+        Err(Failure::Pipe) if !fleet.items.iter().all(Item::complete) => return Err(Failure::Said),
+        other => other?,
+    };
+    conclude(fleet, host)?;
+    match end {
+        End::Done => Ok(()),
+        // Seeding without an end ends like this.
+        End::Interrupted if endless(args) && fleet.items.iter().all(Item::complete) => Ok(()),
+        End::Interrupted => Err(Failure::Interrupted),
+    }
+}
+
+fn request(args: &Get, torrent: &Torrent, dir: &Path) -> Result<AddTorrent, Failure> {
+    Ok(AddTorrent {
+        select: select::resolve(&args.select, &torrent.metainfo)?,
+        verify: if args.no_verify { Verify::Trust } else { Verify::Resume },
+        sequential: args.sequential,
+        peers: args.peers.clone(),
+        ..AddTorrent::new(torrent.bytes.clone(), dir)
+    })
+}
+
+fn goal(args: &Get) -> Goal {
+    let SeedGoal { seed_ratio, seed_time } = args.goal;
+    if args.seed || seed_ratio.is_some() || seed_time.is_some() {
+        Goal::Seed(args.goal)
+    } else {
+        Goal::Complete
+    }
+}
+
+fn endless(args: &Get) -> bool {
+    matches!(goal(args), Goal::Seed(SeedGoal { seed_ratio: None, seed_time: None }))
+}
+
+/// `film: 256.0 MiB in 3.2 s, 80.0 MiB/s, from 2 peers, 48.0 % from leeches, in /here/film`
+fn line(item: &Item, complete: Instant) -> String {
+    let place = safe(&item.place.display().to_string());
+    let bytes = item.downloaded();
+    let have = item.status.as_ref().map_or(0, |status| status.have_bytes);
+    if bytes == 0 {
+        return format!("{}: {}, all of it there already, in {place}", item.name, size(have));
+    }
+    let took = took(item, complete);
+    let givers = item.status.as_ref().map_or(0, |status| u64::from(status.givers));
+    format!(
+        "{}: {} in {}, {}, from {}, {} from leeches, in {place}",
+        item.name,
+        size(bytes),
+        span(took),
+        rate(mean_rate(bytes, took)),
+        count(givers, "peer"),
+        percent(item.leeches_gave(), bytes),
+    )
+}
+
+fn took(item: &Item, complete: Instant) -> Duration {
+    complete.saturating_duration_since(item.began)
+}
+
+/// The events that are the command's own.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Own<'a> {
+    Listening {
+        addrs: Vec<String>,
+    },
+    Summary {
+        torrent: u32,
+        name: &'a str,
+        bytes: u64,
+        took_s: f64,
+        mean_rate: u64,
+        peers: u32,
+        from_leeches: u64,
+        path: String,
+    },
+}
+
+impl<'a> Own<'a> {
+    fn summary(item: &'a Item, complete: Instant) -> Self {
+        let took = took(item, complete);
+        Own::Summary {
+            torrent: item.id.0,
+            name: &item.name,
+            bytes: item.downloaded(),
+            took_s: took.as_secs_f64(),
+            mean_rate: mean_rate(item.downloaded(), took),
+            peers: item.status.as_ref().map_or(0, |status| status.givers),
+            from_leeches: item.leeches_gave(),
+            path: item.place.display().to_string(),
+        }
+    }
+}

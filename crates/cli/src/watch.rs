@@ -1,0 +1,383 @@
+//! Engines at work: starting them, listening until every torrent got where it was to go, and leaving.
+//!
+//! `get`, `seed` and `demo` are this loop with different goals. Owns what a command remembers of its torrents; what
+//! is shown of it is `progress`'s.
+
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use piecemeal_api::{
+    AddTorrent, Client, EngineOptions, Event, Events, Heard, State, Status, Tools, TorrentId, Totals,
+    TrackerOutcome, Trouble,
+};
+
+use crate::args::SeedGoal;
+use crate::fail::Failure;
+use crate::host::Host;
+use crate::interrupt::Interrupt;
+use crate::progress::Screen;
+use crate::text;
+
+/// How long one turn of the loop waits for news: short enough that Ctrl-C seems instant.
+const TURN: Duration = Duration::from_millis(100);
+/// Events taken in one turn before the screen is drawn: a few seconds' worth of pieces.
+const EVENTS_A_TURN: usize = 1024;
+/// What engines get for their farewell. With `GRACE`, below the five seconds promised to who pressed Ctrl-C.
+const FAREWELL: Duration = Duration::from_millis(4500);
+/// How much longer than asked an engine may take before it is left behind.
+const GRACE: Duration = Duration::from_millis(300);
+
+/// A running engine and its news.
+pub struct Engine {
+    /// Its commands.
+    pub client: Arc<dyn Client>,
+    events: Box<dyn Events>,
+}
+
+/// Engines, torrents and the screen of one command.
+pub struct Fleet {
+    /// The engines.
+    pub engines: Vec<Engine>,
+    /// The torrents, in the order given.
+    pub items: Vec<Item>,
+    /// What the user sees.
+    pub screen: Screen,
+}
+
+/// How a loop ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Every torrent is done or failed.
+    Done,
+    /// By Ctrl-C.
+    Interrupted,
+}
+
+/// When a torrent is done.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Goal {
+    /// Opened and checked.
+    Checked,
+    /// All that is selected is there.
+    Complete,
+    /// Complete, and then this reached, or Ctrl-C when it names nothing.
+    Seed(SeedGoal),
+}
+
+/// How far a torrent is on its way to its goal.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Course {
+    /// Not complete yet.
+    Running,
+    /// Complete since then.
+    Complete(Instant),
+    /// Will not get there: why.
+    Failed(String),
+}
+
+/// One torrent of a command.
+pub struct Item {
+    /// Index of its engine.
+    pub engine: usize,
+    /// Its number there.
+    pub id: TorrentId,
+    /// What it is called on screen; safe to print.
+    pub name: String,
+    /// The file or directory of its content.
+    pub place: PathBuf,
+    /// When it is done.
+    pub goal: Goal,
+    /// How far it is.
+    pub course: Course,
+    /// How it stands.
+    pub status: Option<Status>,
+    /// What was swapped before this run.
+    pub before: Totals,
+    /// When fetching could begin: added, opened and checked.
+    pub began: Instant,
+    opened: bool,
+}
+
+impl Fleet {
+    /// No engine, no torrent.
+    pub fn new(screen: Screen) -> Self {
+        Fleet { engines: Vec::new(), items: Vec::new(), screen }
+    }
+
+    /// Starts an engine; gives its index.
+    pub fn start(&mut self, tools: &dyn Tools, options: &EngineOptions) -> Result<usize, Failure> {
+        let client: Arc<dyn Client> = Arc::from(tools.start_client(options)?);
+        let events = client.events();
+        self.engines.push(Engine { client, events });
+        Ok(self.engines.len() - 1)
+    }
+
+    /// Adds a torrent to an engine; gives the index of its item.
+    pub fn add(
+        &mut self,
+        engine: usize,
+        add: AddTorrent,
+        name: String,
+        place: PathBuf,
+        goal: Goal,
+    ) -> Result<usize, Failure> {
+        let client = &self.engines[engine].client;
+        let id = client.add(add)?;
+        let mut item = Item::new(engine, id, name, place, goal);
+        if let Ok(status) = client.status(id) {
+            item.stands(status);
+        }
+        self.items.push(item);
+        Ok(self.items.len() - 1)
+    }
+
+    /// Listens and draws until all is done. With `patience`, gives up when no torrent moves for that long.
+    pub fn watch(
+        &mut self,
+        host: &mut Host,
+        stop: &Interrupt,
+        patience: Option<Duration>,
+    ) -> Result<End, Failure> {
+        let mut moved = (Instant::now(), 0);
+        loop {
+            self.turn(host)?;
+            self.screen.draw(&self.items);
+            if self.items.iter().all(Item::ended) {
+                return Ok(End::Done);
+            }
+            if stop.count() > 0 {
+                return Ok(End::Interrupted);
+            }
+            let sum = self.items.iter().map(Item::moved).sum();
+            if sum != moved.1 {
+                moved = (Instant::now(), sum);
+            }
+            if patience.is_some_and(|patience| moved.0.elapsed() > patience) {
+                let names: Vec<_> =
+                    self.items.iter().filter(|item| !item.ended()).map(|item| &*item.name).collect();
+                let wrong = format_args!("nothing moved for {} s", patience.unwrap_or_default().as_secs());
+                return Err(Failure::failed(
+                    names.join(", "),
+                    wrong,
+                    "see whether something blocks the loopback",
+                ));
+            }
+        }
+    }
+
+    /// Shuts all engines down at once and waits for them, until a second Ctrl-C or five seconds at most.
+    pub fn leave(&mut self, host: &Host, stop: &Interrupt) {
+        self.screen.end();
+        let engines = std::mem::take(&mut self.engines);
+        if engines.is_empty() || stop.count() > 1 {
+            return;
+        }
+        if stop.count() == 1 {
+            host.err.line("piecemeal: saying goodbye; Ctrl-C again to leave at once");
+        }
+        let (done, left) = mpsc::channel();
+        let asked = engines.len();
+        for engine in engines {
+            let done = done.clone();
+            // A thread of its own, so that a second Ctrl-C need not wait for it. Not started: dropped, which ends it.
+            let farewell = move || {
+                let farewell = engine.client.shutdown(FAREWELL);
+                drop(engine);
+                let _ = done.send(farewell);
+            };
+            let _ = thread::Builder::new().name("farewell".to_owned()).spawn(farewell);
+        }
+        drop(done);
+        wait_for(asked, &left, host, stop);
+    }
+
+    fn turn(&mut self, host: &mut Host) -> Result<(), Failure> {
+        let share = TURN / u32::try_from(self.engines.len()).unwrap_or(1).max(1);
+        for index in 0..self.engines.len() {
+            let mut wait = share;
+            for _ in 0..EVENTS_A_TURN {
+                match self.engines[index].events.next(std::mem::take(&mut wait)) {
+                    Heard::Event(event) => self.hear(index, event, host)?,
+                    Heard::Nothing => break,
+                    Heard::Closed => {
+                        self.closed(index);
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, engine: usize, event: Event, host: &mut Host) -> Result<(), Failure> {
+        self.screen.event(host, &event)?;
+        let Some(id) = event.torrent() else { return Ok(()) };
+        let Some(item) = self.items.iter_mut().find(|item| item.engine == engine && item.id == id) else {
+            return Ok(());
+        };
+        if let Event::Complete { .. } = event
+            && let Ok(status) = self.engines[engine].client.status(id)
+        {
+            item.stands(status);
+        }
+        if let Some(note) = item.hear(event) {
+            self.screen.note(&format!("{}: {}", item.name, text::safe(&note)));
+        }
+        Ok(())
+    }
+
+    fn closed(&mut self, engine: usize) {
+        for item in self.items.iter_mut().filter(|item| item.engine == engine && !item.ended()) {
+            item.course = Course::Failed("the engine stopped; start it again".to_owned());
+        }
+    }
+}
+
+impl Item {
+    /// One of which nothing was heard yet.
+    pub fn new(engine: usize, id: TorrentId, name: String, place: PathBuf, goal: Goal) -> Self {
+        Item {
+            engine,
+            id,
+            name,
+            place,
+            goal,
+            course: Course::Running,
+            status: None,
+            before: Totals::default(),
+            began: Instant::now(),
+            opened: false,
+        }
+    }
+
+    /// Nothing more will come of it.
+    pub fn ended(&self) -> bool {
+        let goal = match (&self.course, self.goal) {
+            (Course::Failed(_), _) => return true,
+            (_, Goal::Checked) => return self.opened,
+            (Course::Running, _) => return false,
+            (Course::Complete(_), Goal::Complete) => return true,
+            (Course::Complete(since), Goal::Seed(goal)) => (goal, since.elapsed()),
+        };
+        let (SeedGoal { seed_ratio, seed_time }, elapsed) = goal;
+        let ratio = self.status.as_ref().map_or(0.0, Status::ratio);
+        seed_ratio.is_some_and(|wanted| ratio >= wanted) || seed_time.is_some_and(|wanted| elapsed >= wanted)
+    }
+
+    /// From here on its goal is to upload.
+    pub fn seed_until(&mut self, goal: SeedGoal) {
+        self.goal = Goal::Seed(goal);
+        self.course = Course::Complete(Instant::now());
+    }
+
+    /// What it was to fetch is there.
+    pub fn complete(&self) -> bool {
+        matches!(self.course, Course::Complete(_))
+    }
+
+    /// Content received in this run.
+    pub fn downloaded(&self) -> u64 {
+        self.status
+            .as_ref()
+            .map_or(0, |status| status.totals.downloaded.saturating_sub(self.before.downloaded))
+    }
+
+    /// Of that, what came from peers that were still downloading themselves.
+    pub fn leeches_gave(&self) -> u64 {
+        self.status
+            .as_ref()
+            .map_or(0, |status| status.totals.from_leeches.saturating_sub(self.before.from_leeches))
+    }
+
+    /// Takes in how the torrent stands.
+    pub fn stands(&mut self, status: Status) {
+        if !self.opened {
+            self.before = status.totals;
+            self.began = Instant::now();
+        }
+        let complete = status.complete();
+        self.state(&status.state);
+        self.status = Some(status);
+        if complete && self.course == Course::Running && self.goal != Goal::Checked {
+            self.course = Course::Complete(Instant::now());
+        }
+    }
+
+    fn state(&mut self, state: &State) {
+        match state {
+            State::Opening | State::Checking { .. } => {}
+            State::Downloading | State::Seeding | State::Paused => self.opened = true,
+            State::Trouble { trouble } => self.trouble(trouble),
+            State::Gone if self.course == Course::Running => {
+                self.course = Course::Failed("removed from the engine; add it again".to_owned());
+            }
+            State::Gone => {}
+        }
+    }
+
+    fn trouble(&mut self, trouble: &Trouble) {
+        if !trouble.retries {
+            self.course = Course::Failed(trouble.text.clone());
+        }
+    }
+
+    /// Takes in what happened; gives what a user should read about it.
+    fn hear(&mut self, event: Event) -> Option<String> {
+        match event {
+            Event::Snapshot { status } => self.stands(*status),
+            Event::StateChanged { state, .. } => self.state(&state),
+            Event::Complete { .. } if self.course == Course::Running && self.goal != Goal::Checked => {
+                self.course = Course::Complete(Instant::now());
+            }
+            Event::Gone { .. } => self.state(&State::Gone),
+            Event::Trouble { trouble, .. } => {
+                self.trouble(&trouble);
+                return trouble.retries.then(|| format!("paused: {}; it goes on by itself", trouble.text));
+            }
+            Event::Recovered { .. } => return Some("going on".to_owned()),
+            Event::Banned { addr, reason, .. } => return Some(format!("banned {addr}: {reason}")),
+            Event::Tracker { url, outcome, .. } => return tracker_note(&url, outcome),
+            _ => {}
+        }
+        None
+    }
+
+    fn moved(&self) -> u64 {
+        self.status.as_ref().map_or(0, |status| {
+            let checked =
+                if let State::Checking { checked_bytes, .. } = status.state { checked_bytes } else { 0 };
+            status.have_bytes + status.totals.downloaded + checked
+        })
+    }
+}
+
+fn tracker_note(url: &str, outcome: TrackerOutcome) -> Option<String> {
+    let host = text::host_of(url);
+    match outcome {
+        TrackerOutcome::Answered { warning, .. } => warning.map(|warning| format!("{host} warns: {warning}")),
+        TrackerOutcome::Failed { reason, retry_s } => {
+            Some(format!("{host}: {reason}; trying again in {retry_s} s"))
+        }
+    }
+}
+
+fn wait_for(asked: usize, left: &mpsc::Receiver<piecemeal_api::Farewell>, host: &Host, stop: &Interrupt) {
+    let until = Instant::now() + FAREWELL + GRACE;
+    let mut waiting = asked;
+    while waiting > 0 && stop.count() < 2 && Instant::now() < until {
+        match left.recv_timeout(TURN / 2) {
+            Ok(farewell) => {
+                waiting -= 1;
+                if farewell.unsaved > 0 {
+                    let text = "could not be saved in time and will be checked when next opened";
+                    host.err
+                        .line(&format!("piecemeal: {} torrent(s): resume facts {text}", farewell.unsaved));
+                }
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
