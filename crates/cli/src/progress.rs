@@ -16,8 +16,8 @@ use crate::text;
 use crate::units::{count, percent, rate, size, span};
 use crate::watch::{Course, Item};
 
-/// Columns for a name before a bar.
-const NAME_COLUMNS: usize = 24;
+/// Columns for a name before a bar: what leaves a bar worth looking at on a terminal of 80.
+const NAME_COLUMNS: usize = 16;
 /// Steps of a bar whose total is a size of any magnitude.
 const BAR_STEPS: u64 = 1000;
 /// How often a line repeats itself while bytes move, and at most how often when a tenth is passed.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use indicatif::TermLike;
-use piecemeal_api::{InfoHash, Limits, Totals, Trouble, TroubleKind};
+use piecemeal_api::{InfoHash, Limits, Phase, Totals, Trouble, TroubleKind};
 use piecemeal_metainfo::TorrentId;
 
 use super::*;
@@ -194,10 +194,7 @@ fn every_state_in_words() {
         (status(State::Opening, 0), "opening"),
         (status(State::Checking { checked_bytes: 0, check_bytes: 10 }, 0), "checking 0.0 %"),
         (status(State::Checking { checked_bytes: 5, check_bytes: 10 }, 0), "checking 50.0 %"),
-        (
-            status(State::Downloading, 350 * MIB),
-            "50.0 % of 700.0 MiB, 12.5 MiB/s, 4 peers, 28 s left",
-        ),
+        (status(State::Downloading, 350 * MIB), "50.0 % of 700.0 MiB, 12.5 MiB/s, 4 peers, 28 s left"),
         (one, "99.8 % of 700.0 MiB, 12.5 MiB/s, 1 peer, 1.0 s left"),
         (slow, "1.0 % of 700.0 MiB, 0 B/s, 0 peers, waiting for data"),
         (status(State::Seeding, 700 * MIB), "seeding, 350.0 MiB sent, 3.0 MiB/s, 4 peers, ratio 0.50"),
@@ -217,13 +214,13 @@ fn every_state_in_words() {
     assert_eq!(words, "failed: a \u{fffd}[2J\u{fffd}name", "what others wrote steers nothing");
 }
 
-#[test]
-fn two_bars_on_a_terminal() {
-    let paper = Paper::new(100);
+/// Two bars, drawn twice, with a line between.
+fn two_bars(columns: u16) -> Vec<String> {
+    let paper = Paper::new(columns);
     let (host, _, err) = host(bars(&paper));
     let mut screen = Screen::new(&host, false);
     assert!(!screen.is_json());
-    let long = "日本語の名前がとても長いファイル.iso";
+    let long = "a name that is much longer than a name should be.iso";
     let mut items = vec![
         item("film", status(State::Checking { checked_bytes: 1, check_bytes: 4 }, 0)),
         item(long, Status { down_rate: 0, ..status(State::Downloading, 0) }),
@@ -234,6 +231,142 @@ fn two_bars_on_a_terminal() {
     items[1] = item(long, status(State::Seeding, 700 * MIB));
     screen.draw(&items);
     screen.end();
-    assert_eq!(paper.read(), Vec::<String>::new());
     assert_eq!(err.take(), "");
+    paper.read()
+}
+
+#[test]
+fn bars_on_terminals_of_many_widths() {
+    let note = "film: banned 192.0.2.1:6881: bad data";
+    let hundred = [
+        note,
+        "film             [==============>              ] 50.0 % of 700.0 MiB, 12.5 MiB/s, 4 peers, 28 s left",
+        "a name that is … [=========================] seeding, 350.0 MiB sent, 3.0 MiB/s, 4 peers, ratio 0.50",
+    ];
+    assert_eq!(two_bars(100), hundred);
+    let eighty = [
+        note,
+        "film             [====>    ] 50.0 % of 700.0 MiB, 12.5 MiB/s, 4 peers, 28 s left",
+        "a name that is … [=====] seeding, 350.0 MiB sent, 3.0 MiB/s, 4 peers, ratio 0.50",
+    ];
+    assert_eq!(two_bars(80), eighty);
+    // Too narrow for a bar; the words stand whole, and drawing again leaves nothing behind.
+    let forty = [
+        note,
+        "film             [] 50.0 % of 700.0 MiB,",
+        " 12.5 MiB/s, 4 peers, 28 s left",
+        "a name that is … [] seeding, 350.0 MiB s",
+        "ent, 3.0 MiB/s, 4 peers, ratio 0.50",
+    ];
+    assert_eq!(two_bars(40), forty);
+}
+
+#[test]
+fn lines_where_there_is_no_terminal() {
+    let (host, _, err) = host(Bars::Off);
+    let mut screen = Screen::new(&host, false);
+    let draw = |screen: &mut Screen, state: State, have| screen.draw(&[item("film", status(state, have))]);
+    draw(&mut screen, State::Opening, 0);
+    draw(&mut screen, State::Opening, 0);
+    draw(&mut screen, State::Checking { checked_bytes: 0, check_bytes: 4 }, 0);
+    draw(&mut screen, State::Checking { checked_bytes: 0, check_bytes: 4 }, 0);
+    draw(&mut screen, State::Downloading, 0);
+    screen.note("film: going on");
+    // Movement within a second is no news.
+    draw(&mut screen, State::Downloading, 350 * MIB);
+    draw(&mut screen, State::Seeding, 700 * MIB);
+    let said = err.take();
+    let golden = [
+        "film: opening",
+        "film: checking 0.0 %",
+        "film: 0.0 % of 700.0 MiB, 12.5 MiB/s, 4 peers, 56 s left",
+        "film: going on",
+        "film: seeding, 350.0 MiB sent, 3.0 MiB/s, 4 peers, ratio 0.50",
+    ];
+    assert_eq!(said.lines().collect::<Vec<_>>(), golden);
+    // Another loop over the same torrents begins with a line of each.
+    screen.end();
+    draw(&mut screen, State::Seeding, 700 * MIB);
+    assert_eq!(err.take().lines().count(), 1);
+    // Of what was not heard of nothing is said.
+    let goal = Goal::Checked;
+    screen.draw(&[Item::new(0, TorrentId(2), "new".into(), PathBuf::new(), goal)]);
+    assert_eq!(err.take(), "");
+}
+
+#[test]
+fn when_a_line_is_worth_reading() {
+    let s = Duration::from_secs;
+    let down = |mib| status(State::Downloading, mib * MIB);
+    let up = |mib| {
+        let totals = Totals { uploaded: mib * MIB, ..Totals::default() };
+        Status { totals, ..status(State::Seeding, 700 * MIB) }
+    };
+    let check = |bytes| status(State::Checking { checked_bytes: bytes, check_bytes: 100 }, 0);
+    assert!(due(None, s(0), &down(0)), "the first");
+    for (before, after, at, worth) in [
+        (down(0), down(0), s(3600), false),
+        (down(0), down(1), LINE_EVERY - Duration::from_millis(1), false),
+        (down(0), down(1), LINE_EVERY, true),
+        (down(0), down(70), LINE_LEAST - Duration::from_millis(1), false),
+        (down(0), down(70), LINE_LEAST, true),
+        (down(0), status(State::Paused, 0), s(0), true),
+        (check(0), check(10), LINE_LEAST, true),
+        (check(0), check(9), LINE_LEAST, false),
+        (check(0), check(9), LINE_EVERY, true),
+        (up(1), up(2), LINE_EVERY, false),
+        (up(1), up(2), SEEDING_LINE_EVERY, true),
+        (up(1), up(1), s(1 << 20), false),
+    ] {
+        let said = Said::of(s(0), &before);
+        assert_eq!(due(Some(&said), at, &after), worth, "{:?} after {at:?}", after.state);
+    }
+}
+
+#[test]
+fn json_is_on_stdout_alone() {
+    let paper = Paper::new(80);
+    let (mut host, out, err) = host(bars(&paper));
+    let mut screen = Screen::new(&host, true);
+    assert!(screen.is_json());
+    screen.note("not for machines");
+    screen.draw(&[item("film", status(State::Downloading, 0))]);
+    screen.event(&mut host, &Event::Gone { torrent: TorrentId(1) }).unwrap();
+    screen.json(&mut host, &serde_json::json!({"result": "done"})).unwrap();
+    screen.end();
+    let lines: Vec<serde_json::Value> =
+        out.take().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines.iter().all(|line| line["time_s"].as_f64().is_some_and(|s| s < 60.0)));
+    assert_eq!((&lines[0]["event"], &lines[1]["result"]), (&"gone".into(), &"done".into()));
+    assert_eq!((err.take(), paper.read().len()), (String::new(), 0));
+    // Without JSON nothing of it is on stdout.
+    Screen::new(&host, false).json(&mut host, &1).unwrap();
+    assert_eq!(out.take(), "");
+}
+
+#[test]
+fn a_tool_at_work() {
+    let paper = Paper::new(80);
+    let (on_terminal, _, _) = host(bars(&paper));
+    let screen = WorkScreen::new(&on_terminal, "hashing film");
+    screen.report(Progress { phase: Phase::Hashing, done: 175 * MIB, total: 700 * MIB });
+    assert_eq!(
+        paper.read(),
+        ["hashing film     [=======>                      ] 25.0 %, 175.0 MiB of 700.0 MiB"]
+    );
+    screen.end();
+    assert_eq!(paper.read(), Vec::<String>::new());
+
+    let (elsewhere, out, err) = host(Bars::Off);
+    let screen = WorkScreen::new(&elsewhere, "hashing film");
+    screen.report(Progress { phase: Phase::Hashing, done: 1, total: 2 });
+    assert_eq!(
+        (out.take(), err.take()),
+        (String::new(), String::new()),
+        "not more often than every few seconds"
+    );
+    *screen.last.lock().unwrap() = Instant::now() - LINE_EVERY;
+    screen.report(Progress { phase: Phase::Hashing, done: 3 * MIB, total: 0 });
+    assert_eq!(err.take(), "hashing film: 3.0 MiB\n");
 }
