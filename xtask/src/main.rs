@@ -4,6 +4,7 @@
 mod bench;
 mod checks;
 mod interop;
+mod proc;
 mod run;
 mod sim;
 

@@ -1,6 +1,5 @@
 //! Running other programs: those that end soon, and those that must not outlive us.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -63,8 +62,6 @@ pub struct Running {
     pub name: String,
     /// Its stdout and stderr.
     pub log: PathBuf,
-    /// When it was started.
-    pub began: Instant,
     child: Child,
     status: Option<ExitStatus>,
 }
@@ -76,7 +73,7 @@ impl Running {
         let program = command.get_program().to_owned();
         command.stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out).process_group(0);
         let child = command.spawn().with_context(|| format!("{name}: {}", program.to_string_lossy()))?;
-        Ok(Running { name: name.to_owned(), log: log.to_owned(), began: Instant::now(), child, status: None })
+        Ok(Running { name: name.to_owned(), log: log.to_owned(), child, status: None })
     }
 
     /// Its process id.
@@ -173,9 +170,4 @@ impl Drop for Running {
         self.signal(Signal::KILL);
         let _ = self.child.wait();
     }
-}
-
-/// A command line to be filled.
-pub fn command(program: impl AsRef<OsStr>) -> Command {
-    Command::new(program)
 }

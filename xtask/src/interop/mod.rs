@@ -3,6 +3,7 @@
 //! Installs nothing and leaves nothing behind: see `net`. Cases run a few at a time, each on hosts of its own; those
 //! that measure run alone. Everything is bounded in time.
 
+mod cli;
 mod content;
 mod formats;
 mod inputs;
