@@ -34,6 +34,8 @@ pub struct Taps {
     talks: BTreeMap<LinkId, Talk>,
     /// Claims since they were last taken.
     pub claims: Vec<(LinkId, Side, Claim)>,
+    /// Every message is to be told.
+    pub aloud: bool,
 }
 
 /// One link.
@@ -41,6 +43,7 @@ pub struct Taps {
 pub struct Talk {
     /// By the side that speaks.
     sides: [Speaker; 2],
+    aloud: Option<(Time, LinkId)>,
 }
 
 /// One side of a link.
@@ -54,12 +57,12 @@ struct Speaker {
     block: Option<(Asked, u32)>,
     /// Nothing it says makes sense any more.
     lost: bool,
-    choking: bool,
+    unchoking: bool,
     has: BTreeSet<u32>,
     /// Requests without answer.
     asked: BTreeMap<Asked, Time>,
     /// Requests taken back, that may still be answered.
-    withdrawn: BTreeSet<Asked>,
+    withdrawn: BTreeMap<Asked, u32>,
     /// Requests it made twice over: nobody can say how often they will be answered.
     repeated: BTreeSet<Asked>,
     /// Bytes of content it sent.
@@ -77,6 +80,7 @@ impl Taps {
         let talk = self.talks.entry(link).or_default();
         let before = talk.sides[side as usize].content;
         let mut claims = Vec::new();
+        talk.aloud = self.aloud.then_some((now, link));
         talk.heard(now, side, bytes, &self.torrents, &mut claims);
         self.claims.extend(claims.into_iter().map(|claim| (link, side, claim)));
         talk.sides[side as usize].content - before
@@ -143,6 +147,12 @@ impl Talk {
     fn message(&mut self, now: Time, side: Side, bytes: &[u8], claims: &mut Vec<Claim>) -> bool {
         let speaker = &self.sides[side as usize];
         let Some(torrent) = speaker.torrent.clone() else { return true };
+        if let Some((now, link)) = self.aloud
+            && let Ok(head) = decode_head(bytes, &speaker.limits())
+            && head != Head::NeedMore
+        {
+            println!("{:>12.6} {link:?} {side:?} says {head:?}", now.nanos() as f64 / 1e9);
+        }
         match decode_head(bytes, &speaker.limits()) {
             Ok(Head::NeedMore) => return false,
             Ok(Head::KeepAlive) => {}
@@ -176,12 +186,12 @@ impl Talk {
         let (speaker, other) = self.both(side);
         match *message {
             Message::Choke => {
-                speaker.choking = true;
+                speaker.unchoking = false;
                 if !fast {
-                    other.withdrawn.extend(std::mem::take(&mut other.asked).into_keys());
+                    other.withdraw_all();
                 }
             }
-            Message::Unchoke => speaker.choking = false,
+            Message::Unchoke => speaker.unchoking = true,
             Message::Have { piece } => {
                 speaker.has.insert(piece);
                 claims.push(Claim::Has(torrent.hash(), piece));
@@ -205,16 +215,19 @@ impl Talk {
                 if !other.has.contains(&piece) {
                     claims.push(Claim::Rude(format!("asks for {at:?}, which the peer never had")));
                 }
-                if speaker.asked.insert(at, now).is_some() {
+                if !fast && !(other.unchoking && other.has.contains(&piece)) {
+                    // It will most likely be passed over, and nothing tells.
+                    speaker.withdraw(at);
+                } else if speaker.asked.insert(at, now).is_some() {
                     speaker.repeated.insert(at);
                     claims.push(Claim::Rude(format!("asks for {at:?} twice")));
                 }
             }
             Message::Cancel { piece, begin, len } => {
                 let at = (piece, begin, len);
-                // With BEP 6 it is answered none the less.
-                if !fast && speaker.asked.remove(&at).is_some() {
-                    speaker.withdrawn.insert(at);
+                // With BEP 6 it is answered none the less, without it perhaps.
+                if speaker.asked.remove(&at).is_some() {
+                    speaker.withdraw(at);
                 }
             }
             Message::Reject { piece, begin, len } => {
@@ -244,7 +257,20 @@ impl Speaker {
 
     /// A request of its was answered. Whether it had made it.
     fn settle(&mut self, at: Asked) -> bool {
-        self.asked.remove(&at).is_some() || self.withdrawn.remove(&at) || self.repeated.contains(&at)
+        if self.asked.remove(&at).is_some() || self.repeated.contains(&at) {
+            return true;
+        }
+        let known = self.withdrawn.get_mut(&at).filter(|count| **count > 0);
+        known.map(|count| *count -= 1).is_some()
+    }
+
+    /// It may be answered, or not.
+    fn withdraw(&mut self, at: Asked) {
+        *self.withdrawn.entry(at).or_default() += 1;
+    }
+
+    fn withdraw_all(&mut self) {
+        std::mem::take(&mut self.asked).into_keys().for_each(|at| self.withdraw(at));
     }
 
     /// How many bytes `pending` must hold to be worth a look.
@@ -267,7 +293,6 @@ impl Speaker {
                 self.fast = hello.reserved.fast();
                 self.torrent = torrents.get(&hello.info_hash).cloned();
                 self.lost = self.torrent.is_none();
-                self.choking = true;
             }
             Ok(Progress::Partial { .. }) => return false,
             Err(why) => {

@@ -66,6 +66,7 @@ impl World {
     pub fn new(seed: u64, aloud: bool) -> World {
         let mut dice = Dice::new(seed);
         let mut net = Net::new(dice.fork(), Trace::new(aloud));
+        net.taps.aloud = aloud;
         net.plan(Time::ZERO + AUDIT_PAUSE, Event::Audit);
         let tracker = SimTracker::new(Duration::from_secs(600));
         World {
@@ -474,7 +475,9 @@ impl World {
         let late = self.net.taps.waiting().find(|(link, side, _, since)| {
             let both = self.net.end_of(*link, side.other()).is_some();
             let host = self.net.end_of(*link, *side).map(|host| &self.hosts[host.0 as usize]);
-            let Some(Host::Node(node)) = host.filter(|_| both) else { return false };
+            // Who does not read gets no answer.
+            let deaf = self.net.is_full(*link, *side);
+            let Some(Host::Node(node)) = host.filter(|_| both && !deaf) else { return false };
             let slept = self.asleep.values().max().is_some_and(|until| now < *until + self.patience);
             node.is_up() && !slept && now.since(*since) > self.patience
         });

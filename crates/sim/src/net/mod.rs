@@ -296,6 +296,12 @@ impl Net {
         room
     }
 
+    /// Whether what `side` writes finds no room.
+    pub fn is_full(&self, id: LinkId, side: Side) -> bool {
+        let link = self.links.get(id.0 as usize).and_then(Option::as_ref);
+        link.is_some_and(|link| link.pipes[side.at()].room() == 0)
+    }
+
     /// Writes; takes as much as fits. After a take of less, [`Event::Room`] tells of room.
     pub fn send(&mut self, id: LinkId, side: Side, bytes: &[u8]) -> usize {
         let (now, jitter) = (self.now, self.weather.jitter);

@@ -24,7 +24,7 @@ use crate::dice::Dice;
 use crate::disk::{Knobs, SimDisk};
 use crate::net::{Event, HostId, Life, LinkId, Mail, Net};
 use crate::torrent::Torrent;
-use conns::{Conn, Owner};
+use conns::Conn;
 pub use seat::Seat;
 
 /// As in the shell: between two heartbeats when much happens.
@@ -35,8 +35,9 @@ const ROUNDS: usize = 4;
 const NOTE_ROUNDS: usize = 1000;
 /// Beats in a second for which nothing had come in; the engine's deadlines are in steps of 100 ms.
 const IDLE_BEATS: usize = 10;
-/// What an idle engine may do beside, while handshakes are under way: their deadlines are not rounded.
-const HANDSHAKE_BEATS: usize = 4;
+/// What an idle engine may do beside: deadlines of handshakes are not rounded, and one that comes within
+/// [`BEAT_PAUSE`] of the last beat is put off.
+const ODD_BEATS: usize = 5;
 
 /// What a host is made of. Chained setters, so that a scenario says only what is special.
 #[derive(Clone)]
@@ -437,8 +438,7 @@ impl Node {
         engine.next_beat = engine.next_beat.max(now + BEAT_PAUSE);
         (engine.last_beat, engine.stirred) = (now, false);
         net.trace.note(net.now, self.id.0, "beat", engine.next_beat.nanos(), u64::from(idle));
-        let handshakes = self.conns.values().any(|conn| conn.owner == Owner::Front);
-        if let Some(words) = self.beats.count(net.now, idle, handshakes) {
+        if let Some(words) = self.beats.count(net.now, idle) {
             net.blame(|| format!("{}: {words}", self.addr));
         }
     }
@@ -550,19 +550,19 @@ impl Engine {
 
 impl Beats {
     /// Counts one; complains if an idle engine beats too often.
-    fn count(&mut self, now: Time, idle: bool, handshakes: bool) -> Option<String> {
+    fn count(&mut self, now: Time, idle: bool) -> Option<String> {
         self.all += 1;
         if !idle {
             return None;
         }
         self.idle += 1;
-        let most = IDLE_BEATS + if handshakes { HANDSHAKE_BEATS } else { 0 };
         self.recent.push_back(now);
         while self.recent.front().is_some_and(|first| now.since(*first) >= Duration::from_secs(1)) {
             self.recent.pop_front();
         }
         let count = self.recent.len();
-        (count > most).then(|| format!("{count} heartbeats within a second, and nothing had happened"))
+        (count > IDLE_BEATS + ODD_BEATS)
+            .then(|| format!("{count} heartbeats within a second, and nothing had happened"))
     }
 }
 

@@ -78,7 +78,7 @@ impl Node {
         let who = self.id.0;
         match &news {
             News::Snapshot(snap) => {
-                let bytes = (snap.downloaded, snap.uploaded);
+                let bytes = (snap.downloaded, snap.uploaded, snap.wasted);
                 let words = format_args!("{:?} {} {bytes:?}", snap.state, snap.have_pieces);
                 net.trace.say(net.now, who, words);
             }

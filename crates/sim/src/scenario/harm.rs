@@ -11,6 +11,9 @@ use crate::peer::Manner;
 use crate::torrent::Shape;
 use crate::world::{Verdict, World};
 
+/// Pieces that one liar may cost each who meets it: those it had a part in when it was found out.
+const LIES: u32 = 6;
+
 /// A peer lies: it is banned, and nobody else is, and little was lost by it.
 pub(super) fn liar(world: &mut World) -> Verdict {
     world.hostile = true;
@@ -29,9 +32,8 @@ pub(super) fn liar(world: &mut World) -> Verdict {
         if percent == 100 && seat.bad > 0 && seat.banned.is_empty() {
             return Err(format!("{} bad Pieces, and the liar is not banned", seat.bad));
         }
-        let piece = u64::from(seat.torrent.meta.info().piece_length);
-        if seat.wasted() > 6 * piece {
-            return Err(format!("{} bytes were wasted, for pieces of {piece}", seat.wasted()));
+        if seat.bad > LIES {
+            return Err(format!("{} Pieces were bad before the liar was known", seat.bad));
         }
     }
     world.finish()
