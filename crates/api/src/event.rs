@@ -148,7 +148,12 @@ pub enum TrackerOutcome {
     Failed {
         /// Its `failure reason`, or what went wrong on the way.
         reason: String,
-        /// Seconds until it is tried again.
+        /// Seconds until it is tried again; [`TrackerOutcome::NEVER_S`]: not by itself.
         retry_s: u32,
     },
+}
+
+impl TrackerOutcome {
+    /// In the place of seconds: never.
+    pub const NEVER_S: u32 = u32::MAX;
 }

@@ -357,6 +357,9 @@ fn tracker_note(url: &str, outcome: TrackerOutcome) -> Option<String> {
     let host = text::host_of(url);
     match outcome {
         TrackerOutcome::Answered { warning, .. } => warning.map(|warning| format!("{host} warns: {warning}")),
+        TrackerOutcome::Failed { reason, retry_s: TrackerOutcome::NEVER_S } => {
+            Some(format!("{host}: {reason}; not asked again by itself"))
+        }
         TrackerOutcome::Failed { reason, retry_s } => {
             Some(format!("{host}: {reason}; trying again in {retry_s} s"))
         }

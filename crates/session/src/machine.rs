@@ -107,8 +107,9 @@ pub(crate) fn refusal(why: ShellError) -> Refusal {
 #[cfg(target_os = "linux")]
 fn memory_bytes() -> u64 {
     let info = rustix::system::sysinfo();
-    let all =
-        u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(u64::from(info.mem_unit.max(1)));
+    #[allow(clippy::useless_conversion, reason = "it is narrower on 32-bit machines")]
+    let ram = u64::try_from(info.totalram).unwrap_or(u64::MAX);
+    let all = ram.saturating_mul(u64::from(info.mem_unit.max(1)));
     let all = if all == 0 { MEMORY_UNKNOWN_BYTES } else { all };
     // Of the control group we see as root, which is a container's own; "max" is no number.
     let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();

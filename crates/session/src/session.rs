@@ -346,8 +346,8 @@ impl Shared {
             shell.shutdown(for_engine).into_iter().for_each(|news| self.hear(news));
         }
         let mut table = self.table();
-        let kept = table.staying().filter_map(|(_, torrent)| torrent.claim.as_ref());
-        let mut unsaved: Vec<String> = kept.map(|claim| claim.name().to_owned()).collect();
+        let unsaved = table.staying().filter_map(|(_, torrent)| torrent.unsaved());
+        let mut unsaved: Vec<String> = unsaved.map(str::to_owned).collect();
         let unannounced = table.staying().map(|(_, torrent)| torrent.trackers_that_know_us()).sum();
         let mut events = Vec::new();
         table.all_gone(&mut events);

@@ -35,6 +35,10 @@ const FOLDER_MODE: u32 = 0o700;
 const MARK_BYTES: usize = 8;
 /// Version byte and checksum around the bencode of facts.
 const FRAME_BYTES: u64 = 1 + 20;
+/// Files flushed at once: a flush is mostly waiting for the device, and file systems do many as one.
+const WRITERS: usize = 8;
+/// For fewer files it is not worth a thread.
+const SHARE: usize = 8;
 /// Another may have taken a lock's file away while we locked it; more often than this it is not chance.
 const LOCK_TRIES: usize = 16;
 /// A torrent that was just removed may still be written for so long.
@@ -225,11 +229,7 @@ impl Inner {
             let errands = std::mem::take(&mut desk.waiting);
             desk.writing = errands.keys().cloned().collect();
             drop(desk);
-            let mut failed: BTreeSet<&str> = errands
-                .iter()
-                .filter(|(_, errand)| self.run(errand).is_err())
-                .map(|(name, _)| &**name)
-                .collect();
+            let mut failed = self.run_all(&errands);
             if flush_folder(&self.folder).is_err() {
                 failed = errands.keys().map(|name| &**name).collect();
             }
@@ -244,6 +244,32 @@ impl Inner {
             drop(desk);
             self.changed.notify_all();
         }
+    }
+
+    /// Runs what there is, several at once if it is much; the names of those that failed.
+    fn run_all<'a>(&self, errands: &'a BTreeMap<String, Errand>) -> BTreeSet<&'a str> {
+        let all: Vec<(&str, &Errand)> = errands.iter().map(|(name, errand)| (&**name, errand)).collect();
+        let run = |part: &[(&'a str, &'a Errand)]| -> Vec<&'a str> {
+            let failed = part.iter().filter(|(_, errand)| self.run(errand).is_err());
+            failed.map(|(name, _)| *name).collect()
+        };
+        let share = all.len().div_ceil(WRITERS).max(SHARE);
+        std::thread::scope(|scope| {
+            let (first, others) = all.split_at(share.min(all.len()));
+            let helpers: Vec<_> = others
+                .chunks(share)
+                .map(|part| (part, std::thread::Builder::new().spawn_scoped(scope, move || run(part))))
+                .collect();
+            let mut failed: BTreeSet<&str> = run(first).into_iter().collect();
+            for (part, helper) in helpers {
+                match helper {
+                    Ok(helper) => failed.extend(helper.join().unwrap_or_else(|_| run(part))),
+                    // No thread to be had: then one after the other.
+                    Err(_) => failed.extend(run(part)),
+                }
+            }
+            failed
+        })
     }
 
     fn run(&self, errand: &Errand) -> io::Result<()> {

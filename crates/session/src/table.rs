@@ -44,6 +44,8 @@ pub(crate) struct Torrent {
     pub(crate) claim: Option<Arc<Claim>>,
     /// The user removed it, and it has not left yet.
     pub(crate) leaving: bool,
+    /// The last facts were those of a torrent that is closed: nothing more is to be known of its content.
+    closed: bool,
     stand: Stand,
 }
 
@@ -214,7 +216,7 @@ impl Torrent {
             before,
             shown: None,
         };
-        Torrent { meta, dir, real_dir, wanted, options, claim, leaving: false, stand }
+        Torrent { meta, dir, real_dir, wanted, options, claim, leaving: false, closed: false, stand }
     }
 
     /// Its name, as the metainfo has it.
@@ -222,7 +224,13 @@ impl Torrent {
         self.meta.info().name.to_string()
     }
 
-    fn facts(&self, facts: Box<ResumeFacts>) -> Option<Errand> {
+    /// The name of its facts if they are kept, and others are still to come.
+    pub(crate) fn unsaved(&self) -> Option<&str> {
+        self.claim.as_deref().filter(|_| !self.closed && !self.leaving).map(Claim::name)
+    }
+
+    fn facts(&mut self, facts: Box<ResumeFacts>) -> Option<Errand> {
+        self.closed = facts.clean;
         let claim = self.claim.as_ref().filter(|_| !self.leaving)?;
         Some(Errand::Save(claim.clone(), facts))
     }

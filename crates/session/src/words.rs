@@ -150,9 +150,9 @@ pub(crate) fn count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// Whole seconds; the largest number stands for never.
+/// Whole seconds; what is beyond all numbers is never.
 fn seconds(span: Duration) -> u32 {
-    u32::try_from(span.as_secs()).unwrap_or(u32::MAX)
+    u32::try_from(span.as_secs()).unwrap_or(api::TrackerOutcome::NEVER_S)
 }
 
 /// `No space left on device (os error 28)` without what is in brackets.

@@ -56,7 +56,7 @@ fn trouble() -> News {
 fn hear(table: &mut Table, news: News) -> Vec<String> {
     let mut events = Vec::new();
     table.hear(news, &mut events, &mut Vec::new());
-    events.iter().map(|event| short(event)).collect()
+    events.iter().map(short).collect()
 }
 
 fn short(event: &Event) -> String {
