@@ -19,7 +19,7 @@ import libtorrent as lt
 
 def session(listen, up_limit=0):
     ip = listen.rsplit(":", 1)[0]
-    return lt.session({
+    s = lt.session({
         "listen_interfaces": listen,
         "outgoing_interfaces": ip,
         "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
@@ -33,6 +33,11 @@ def session(listen, up_limit=0):
         "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.status_notification
         | lt.alert.category_t.storage_notification,
     })
+    # Peers of the local network are free of limits unless every address is in the global class alone.
+    everybody = lt.ip_filter()
+    everybody.add_rule("0.0.0.0", "255.255.255.255", 1 << s.global_peer_class_id)
+    s.set_peer_class_filter(everybody)
+    return s
 
 
 def params(torrent, directory):
