@@ -119,6 +119,8 @@ impl Controller {
         if self.package.is_complete() {
             self.completed(cx);
         }
+        // Before the first byte comes, so that whoever watches can count from here.
+        self.snapshot(cx);
         if !self.options.paused {
             self.run(cx);
         }

@@ -246,11 +246,6 @@ impl Controller {
         self.left.drain(..)
     }
 
-    /// Something changed: a Snapshot is due, once a second.
-    fn touch(&mut self, now: Time) {
-        self.agenda.by(Due::Snapshot, self.ledger.next_snapshot(now));
-    }
-
     fn peer(&mut self, slot: PeerSlot) -> Option<&mut PeerConnection> {
         self.peers.get_mut(slot)
     }

@@ -1,5 +1,6 @@
 //! How a torrent stands: what was swapped, and facts for whoever watches.
 
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use piecemeal_metainfo::Time;
 use piecemeal_package::PackageState;
 
 use super::Controller;
+use super::agenda::Due;
 use super::life::Life;
 use crate::cx::{Cx, News, PeerSnapshot, Snapshot, State};
 use crate::peer::PeerConnection;
@@ -31,6 +33,8 @@ pub(super) struct Ledger {
     /// Pieces came or went since the last Snapshot.
     pub(super) have_changed: bool,
     last_snapshot: Option<Time>,
+    /// What was told last.
+    told: Option<Discriminant<State>>,
 }
 
 impl Ledger {
@@ -43,6 +47,7 @@ impl Ledger {
             from_leeches: 0,
             have_changed: true,
             last_snapshot: None,
+            told: None,
         }
     }
 
@@ -64,16 +69,24 @@ impl Ledger {
 }
 
 impl Controller {
+    /// Something changed: a Snapshot is due, once a second, or at once if the torrent does something else now.
+    pub(super) fn touch(&mut self, now: Time) {
+        let other = self.ledger.told != Some(discriminant(&self.state()));
+        let due = if other { now } else { self.ledger.next_snapshot(now) };
+        self.agenda.by(Due::Snapshot, due);
+    }
+
     /// Tells how the torrent stands; while bytes flow, again in a second.
     pub(super) fn snapshot(&mut self, cx: &mut Cx<'_>) {
-        self.ledger.last_snapshot = Some(cx.now);
+        let state = self.state();
+        (self.ledger.last_snapshot, self.ledger.told) = (Some(cx.now), Some(discriminant(&state)));
         let (downloaded, uploaded) = self.ledger.totals();
         let (down_rate, up_rate) = (self.ledger.down.rate(cx.now), self.ledger.up.rate(cx.now));
         let have = self.package.have();
         let changed = std::mem::take(&mut self.ledger.have_changed);
         let snapshot = Snapshot {
             torrent: self.torrent,
-            state: self.state(),
+            state,
             paused: self.options.paused,
             wanted_bytes: self.package.layout().wanted_bytes(),
             have_bytes: self.package.have_bytes(),

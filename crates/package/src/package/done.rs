@@ -165,9 +165,9 @@ impl Package {
     }
 
     fn stated(&mut self, stamps: Vec<FileStamp>, jobs: &mut Jobs, news: &mut Vec<PackageNews>) {
-        match self.fences.finish(|alone| matches!(alone, Alone::Look | Alone::Facts)) {
+        match self.fences.finish(|alone| matches!(alone, Alone::Look | Alone::Facts(_))) {
             Some(Alone::Look) if self.phase == Phase::Looking => self.looked(&stamps, jobs),
-            Some(Alone::Facts) => news.push(PackageNews::Facts(Box::new(self.facts_now(stamps)))),
+            Some(Alone::Facts(_)) => news.push(PackageNews::Facts(Box::new(self.facts_now(stamps)))),
             _ => {}
         }
     }

@@ -27,15 +27,29 @@ pub(super) enum Alone {
     /// Stat, to decide what to believe.
     Look,
     /// Stat, to make facts.
-    Facts,
+    Facts(Occasion),
     /// A fence of the shell.
     Fence(Fence),
+}
+
+/// Why facts are made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Occasion {
+    /// Somebody asked.
+    Asked,
+    /// The end has begun, and all is written: these hold should the flush take longer than there is time.
+    Closing,
+    /// All is flushed.
+    Flushed,
 }
 
 impl Alone {
     /// Whether Blocks that wait are written first.
     fn saves_first(&self) -> bool {
-        matches!(self, Alone::Look | Alone::Fence(Fence::Sync | Fence::Close))
+        matches!(
+            self,
+            Alone::Look | Alone::Facts(Occasion::Closing) | Alone::Fence(Fence::Sync | Fence::Close)
+        )
     }
 
     /// Whether `newer` makes this one needless.
@@ -167,7 +181,7 @@ impl Package {
                 self.pieces.retain(|_, piece| piece.waiting() > 0);
                 Job::Stat(Stat)
             }
-            Alone::Facts => Job::Stat(Stat),
+            Alone::Facts(_) => Job::Stat(Stat),
             Alone::Fence(fence) => Job::Fence(fence.clone()),
         };
         self.fences.running = Some(next);

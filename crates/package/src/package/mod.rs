@@ -33,7 +33,7 @@ use crate::{
     BLOCK_LEN, BlockPool, BlockRef, Buf, Fence, Hash, Job, Layout, Load, OpenPiece, ResumeFacts, Save, Span,
     Trouble, Warm,
 };
-use fence::{Alone, Fences, Held};
+use fence::{Alone, Fences, Held, Occasion};
 use opening::Check;
 use piece::{Piece, Step};
 
@@ -161,7 +161,7 @@ pub enum PackageNews {
     Trouble(Trouble),
     /// After [`Package::resume_after_trouble`]: the disk did something again.
     Recovered,
-    /// Answer to [`Package::ask_facts`], and said once by [`Package::close`]. Totals are those of the last run: the
+    /// Answer to [`Package::ask_facts`], and said twice by [`Package::close`]. Totals are those of the last run: the
     /// receiver knows better.
     Facts(Box<ResumeFacts>),
     /// Answer to [`Package::fence`], and said at each step of [`Package::close`]. After `Close` and `Delete`
@@ -491,7 +491,7 @@ impl Package {
     /// closing: [`Package::close`] makes its own.
     pub fn ask_facts(&mut self, now: Time, jobs: &mut Jobs) {
         if !self.closing {
-            self.queue_alone(now, Alone::Facts, jobs);
+            self.queue_alone(now, Alone::Facts(Occasion::Asked), jobs);
         }
     }
 
@@ -512,15 +512,16 @@ impl Package {
         }
     }
 
-    /// Ends it: gives back Blocks of Pieces that are not full, finishes the others, then flushes (`Sync`), makes facts,
-    /// which are clean if that went well, and closes (`Close`). Ends with [`PackageNews::Fenced`] of `Close`.
+    /// Ends it: gives back Blocks of Pieces that are not full, finishes the others, makes facts, flushes
+    /// (`Sync`), makes facts that are clean if that went well, and closes (`Close`). Ends with [`PackageNews::Fenced`] of `Close`.
     pub fn close(&mut self, now: Time, pool: &mut BlockPool, jobs: &mut Jobs) {
         if self.closing {
             return;
         }
         self.drop_waiting(pool, None, |piece| !piece.is_full());
+        self.queue_alone(now, Alone::Facts(Occasion::Closing), jobs);
         self.queue_alone(now, Alone::Fence(Fence::Sync), jobs);
-        self.queue_alone(now, Alone::Facts, jobs);
+        self.queue_alone(now, Alone::Facts(Occasion::Flushed), jobs);
         self.closing = true;
         self.queue_alone(now, Alone::Fence(Fence::Close), jobs);
     }
