@@ -3,10 +3,11 @@
 //! Owns everything but the list of files, which is `files`'.
 
 use super::error::MetainfoError as Error;
-use super::{Info, InfoHashes, Lint, MAX_PIECE_BYTES, MAX_PIECES, Version, files, lint};
+use super::{FileEntry, Info, InfoHashes, Lint, MAX_PIECE_BYTES, MAX_PIECES, Version, files, lint};
 use crate::bencode::{Limits, Value, decode};
 use crate::hash::{sha1, sha256};
 use crate::{InfoHash, InfoHashV2, NameRules, SafePath, merkle};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Keys of `info` that are read; the others are shown by name.
@@ -51,6 +52,7 @@ pub(super) fn parse(raw: &[u8]) -> Result<(Info, InfoHashes, Vec<Lint>), Error> 
     let raw_name = dict.get_bytes(b"name.utf-8").or(dict.get_bytes(b"name"));
     let raw_name = raw_name.ok_or_else(|| Error::missing("info.name"))?;
     let content = files::read(dict, raw_name, version, piece_length, &mut lints)?;
+    lengths_by_root(&content.files)?;
     let piece_count = content.length.div_ceil(u64::from(piece_length));
     if piece_count > u64::from(MAX_PIECES) {
         return Err(Error::too_much("info.piece length: number of pieces", piece_count, MAX_PIECES.into()));
@@ -71,6 +73,18 @@ pub(super) fn parse(raw: &[u8]) -> Result<(Info, InfoHashes, Vec<Lint>), Error> 
     };
     lints.extend(lint::of_info(&info));
     Ok((info, hashes(raw, version), lints))
+}
+
+/// Each root once, so that many files of one content do not cost many checks. Equal trees have equal lengths.
+pub(super) fn lengths_by_root(files: &[FileEntry]) -> Result<BTreeMap<merkle::Hash, u64>, Error> {
+    let mut lengths = BTreeMap::new();
+    for file in files {
+        let Some(root) = file.pieces_root else { continue };
+        if *lengths.entry(root).or_insert(file.length) != file.length {
+            return Err(Error::value("info.file tree", "files of one root and different lengths"));
+        }
+    }
+    Ok(lengths)
 }
 
 /// Text of any bytes.

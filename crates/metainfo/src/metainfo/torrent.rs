@@ -261,7 +261,7 @@ fn read_layers(torrent: &mut Metainfo, root: Value<'_>) -> Result<(), Error> {
     const FIELD: &str = "piece layers";
     let Some(layers) = root.get(b"piece layers") else { return Ok(()) };
     let layers = layers.as_dict().ok_or_else(|| Error::kind(FIELD, "a dictionary"))?;
-    let lengths = lengths_by_root(&torrent.info)?;
+    let lengths = info::lengths_by_root(&torrent.info.files)?;
     let mut needless = 0;
     for (key, value) in layers {
         let root: Hash = key.try_into().map_err(|_| Error::value(FIELD, "a key that is not 32 bytes"))?;
@@ -284,18 +284,6 @@ fn read_layers(torrent: &mut Metainfo, root: Value<'_>) -> Result<(), Error> {
         torrent.lints.push(Lint::NeedlessLayers { layers: needless });
     }
     Ok(())
-}
-
-/// Each root once, so that many files of one content do not cost many checks. Equal trees have equal lengths.
-fn lengths_by_root(info: &Info) -> Result<BTreeMap<Hash, u64>, Error> {
-    let mut lengths = BTreeMap::new();
-    for file in &info.files {
-        let Some(root) = file.pieces_root else { continue };
-        if *lengths.entry(root).or_insert(file.length) != file.length {
-            return Err(Error::value("info.file tree", "files of one root and different lengths"));
-        }
-    }
-    Ok(lengths)
 }
 
 fn verify_layer(root: &Hash, layer: &[Hash], length: u64, piece_length: u32) -> Result<(), Error> {
