@@ -42,6 +42,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         "sim" => sim::forward(rest),
         "interop" => interop::run(rest),
         "bench" => bench::run(rest),
+        "floor" => bench::floor::run(rest),
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())

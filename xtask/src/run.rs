@@ -9,7 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+use crate::proc::cpu_time;
 
 /// How often a process is looked at while we wait for it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -101,6 +103,22 @@ impl Running {
             }
             thread::sleep(LOOK_EVERY);
         }
+    }
+
+    /// Waits until it ends well; gives the CPU time it took in all, children left out.
+    pub fn finish_counting(&mut self, limit: Duration) -> Result<Duration> {
+        let until = Instant::now() + limit;
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("no process id")?;
+        // Not taken leave of yet, so that the kernel still has its times.
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        while waitid(WaitId::Pid(pid), look)?.is_none() {
+            if Instant::now() > until {
+                bail!("{}: not done after {} s; {}", self.name, limit.as_secs(), self.tail());
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        let cpu = cpu_time(self.pid())?;
+        self.finish(limit).map(|()| cpu)
     }
 
     /// Waits until it ends well.

@@ -68,6 +68,7 @@ fn start(
         state: &states[usize::from(index)],
         peers,
         up_limit: 0,
+        once: false,
     };
     let seed = seeder.seed(stage.binary, &task(0, from, &[]))?;
     stage.wait_for_port(stage.host(0).peer(), Duration::from_secs(10))?;

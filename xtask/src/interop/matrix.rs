@@ -118,6 +118,7 @@ impl Swap {
             state,
             peers,
             up_limit: 0,
+            once: false,
         };
         let seed = self.seed.seed(stage.binary, &task(0, &seed_dir, &seed_state, &[]))?;
         self.wait_until_known(stage, url.as_deref(), hash)?;

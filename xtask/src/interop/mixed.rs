@@ -51,6 +51,7 @@ fn swarm(stage: &Stage<'_>) -> Result<String> {
         state: &seed_state,
         peers: &[],
         up_limit: SEED_LIMIT,
+        once: false,
     };
     let _seed = Client::Libtorrent.seed(stage.binary, &seed)?;
     stage.wait_for_seed(&url, hash, Duration::from_secs(20))?;
@@ -69,8 +70,15 @@ fn start(stage: &Stage<'_>, torrent: &Path) -> Result<Vec<Leech>> {
     for (host, client) in (2..).zip(clients) {
         let dir = stage.dir.join(format!("leech{host}"));
         let state = stage.dir.join(format!("leech{host}.state"));
-        let task =
-            Task { host: stage.host(host), torrent, dir: &dir, state: &state, peers: &[], up_limit: 0 };
+        let task = Task {
+            host: stage.host(host),
+            torrent,
+            dir: &dir,
+            state: &state,
+            peers: &[],
+            up_limit: 0,
+            once: false,
+        };
         leeches.push((client, client.leech(stage.binary, &task)?, dir));
     }
     Ok(leeches)

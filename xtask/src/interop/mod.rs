@@ -4,11 +4,11 @@
 //! that measure run alone. Everything is bounded in time.
 
 mod cli;
-mod content;
+pub mod content;
 mod formats;
 mod inputs;
 mod limits;
-mod makers;
+pub mod makers;
 mod matrix;
 mod mixed;
 pub mod net;

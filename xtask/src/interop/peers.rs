@@ -31,9 +31,11 @@ pub enum Client {
     Transmission,
     /// aria2c.
     Aria2,
+    /// rqbit: for benchmarks only, since it takes long to build.
+    Rqbit,
 }
 
-/// Those that others wrote.
+/// Those that others wrote and that ours must get along with.
 pub const OTHERS: [Client; 3] = [Client::Libtorrent, Client::Transmission, Client::Aria2];
 
 /// What every client is told.
@@ -51,6 +53,8 @@ pub struct Task<'a> {
     pub peers: &'a [SocketAddr],
     /// Bytes a second it may send; 0 for all it can.
     pub up_limit: u64,
+    /// As a leech, it ends when it is done rather than going on to upload.
+    pub once: bool,
 }
 
 /// A client at work.
@@ -76,6 +80,7 @@ impl Client {
             Client::Libtorrent => "libtorrent",
             Client::Transmission => "transmission",
             Client::Aria2 => "aria2",
+            Client::Rqbit => "rqbit",
         }
     }
 
@@ -89,13 +94,14 @@ impl Client {
             }
             Client::Transmission => "transmission-daemon",
             Client::Aria2 => "aria2c",
+            Client::Rqbit => "rqbit",
         };
         (!installed(program)).then(|| format!("no program {program}"))
     }
 
     /// Whether it dials addresses that it is told.
     pub fn dials(self) -> bool {
-        matches!(self, Client::Piecemeal | Client::Libtorrent)
+        matches!(self, Client::Piecemeal | Client::Libtorrent | Client::Rqbit)
     }
 
     /// Starts it with content that is there. Ready when this returns, but for its announce.
@@ -117,6 +123,7 @@ impl Client {
             Client::Libtorrent => libtorrent(task, seed),
             Client::Transmission => transmission(task, seed),
             Client::Aria2 => aria2(task, seed),
+            Client::Rqbit => rqbit(task, seed),
         }
     }
 }
@@ -187,7 +194,7 @@ fn piecemeal(binary: &Path, task: &Task<'_>, seed: bool) -> Result<Peer> {
     command.arg(if seed { "seed" } else { "get" }).arg(task.torrent).arg("-o").arg(task.dir);
     command.arg("--json").arg(format!("--listen={}", task.host.peer()));
     if !seed {
-        command.arg("--seed");
+        command.args((!task.once).then_some("--seed"));
         command.args(task.peers.iter().map(|peer| format!("--peer={peer}")));
     }
     if task.up_limit > 0 {
@@ -203,9 +210,7 @@ fn libtorrent(task: &Task<'_>, seed: bool) -> Result<Peer> {
     let mut command = python_of(task.host.command("python3"), "lt.py");
     command.arg("peer").arg("--torrent").arg(task.torrent).arg("--dir").arg(task.dir);
     command.arg(format!("--listen={}", task.host.peer())).arg(format!("--up-limit={}", task.up_limit));
-    if seed {
-        command.arg("--seed");
-    }
+    command.args(seed.then_some("--seed")).args((task.once && !seed).then_some("--once"));
     command.args(task.peers.iter().map(|peer| format!("--connect={peer}")));
     let mut running = Running::start("libtorrent", command, &task.state.join("log"))?;
     running.line(START, |line| line == "READY")?;
@@ -226,13 +231,34 @@ fn aria2(task: &Task<'_>, seed: bool) -> Result<Peer> {
         .args(["--enable-peer-exchange=false", "--bt-enable-lpd=false", "--seed-ratio=0.0"])
         .args(["--allow-overwrite=true", "--file-allocation=none", "--summary-interval=0"])
         .args(["--console-log-level=notice", "--download-result=hide", "--follow-torrent=mem"]);
-    if seed {
-        command.arg("--bt-seed-unverified=true");
-    }
+    command
+        .args(seed.then_some("--bt-seed-unverified=true"))
+        .args((task.once && !seed).then_some("--seed-time=0"));
     command.arg(task.torrent).env("HOME", task.state);
     let mut running = Running::start("aria2", command, &task.state.join("log"))?;
     running.line(START, |line| line.contains("listening on TCP port"))?;
     Ok(Peer { running, done: Done::File(done) })
+}
+
+fn rqbit(task: &Task<'_>, seed: bool) -> Result<Peer> {
+    let mut command = task.host.command("rqbit");
+    command
+        .args(["-v", "info", "--disable-dht", "--disable-lsd", "--disable-upnp-port-forward", "--ipv4-only"])
+        .arg("--disable-trackers")
+        .arg(format!("--listen-ip={}", task.host.ip()))
+        .arg(format!("--listen-port={}", task.host.peer().port()))
+        .args(["download", "--overwrite", "--disable-http-api"])
+        .arg(format!("--output-folder={}", task.dir.display()));
+    let peers: Vec<_> = task.peers.iter().map(ToString::to_string).collect();
+    if !peers.is_empty() {
+        command.arg(format!("--initial-peers={}", peers.join(",")));
+    }
+    command
+        .args((task.once && !seed).then_some("--exit-on-finish"))
+        .arg(task.torrent)
+        .env("HOME", task.state);
+    let running = Running::start("rqbit", command, &task.state.join("log"))?;
+    Ok(Peer { running, done: Done::Line("torrent finished") })
 }
 
 fn transmission(task: &Task<'_>, seed: bool) -> Result<Peer> {
