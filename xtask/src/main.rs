@@ -3,6 +3,7 @@
 
 mod bench;
 mod checks;
+mod fuzz;
 mod interop;
 mod proc;
 mod run;
@@ -20,6 +21,7 @@ cargo xtask COMMAND
   lines                 files of at most 800 lines, functions of at most 60
   beps                  docs/beps.md names files that exist
   sim ARGS              the simulator: see `cargo xtask sim --help`
+  fuzz [--seconds N]    every fuzz target for N seconds [default: 60], as many at a time as there are cores
   interop [OPTIONS]     swap files with libtorrent, Transmission and aria2; `--help` for more
   bench [OPTIONS]       CPU seconds per GiB beside other clients; `--help` for more";
 
@@ -39,6 +41,7 @@ fn dispatch(args: &[String]) -> Result<()> {
     match command.as_str() {
         "check" => checks::all(),
         name if checks::NAMES.contains(&name) => checks::one(name),
+        "fuzz" => fuzz::run(rest),
         "sim" => sim::forward(rest),
         "interop" => interop::run(rest),
         "bench" => bench::run(rest),

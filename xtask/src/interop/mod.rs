@@ -64,8 +64,11 @@ pub struct Options {
 pub struct Case {
     name: String,
     alone: bool,
-    act: Box<dyn Fn(&Stage<'_>) -> Result<String> + Send + Sync>,
+    act: Box<Act>,
 }
+
+/// What a case does; gives a remark for the table.
+type Act = dyn Fn(&Stage<'_>) -> Result<String> + Send + Sync;
 
 /// Where a case plays.
 pub struct Stage<'a> {
