@@ -114,10 +114,10 @@ impl SendFiles {
         let (mut into, mut offset) = (&mut self.scratch[at..end], run.offset);
         while !into.is_empty() {
             match rustix::io::pread(&*handle, &mut *into, offset) {
-                Ok(0) => return Err(Goodbye::Failed("a file is shorter than it was".into())),
+                Ok(0) => return Err(Goodbye::Unreadable("a file is shorter than it was".into())),
                 Ok(read) => (into, offset) = (&mut into[read..], offset + read as u64),
                 Err(Errno::INTR) => {}
-                Err(why) => return Err(Goodbye::Failed(io::Error::from(why).to_string())),
+                Err(why) => return Err(Goodbye::Unreadable(io::Error::from(why).to_string())),
             }
         }
         Ok(end)
@@ -130,7 +130,8 @@ impl SendFiles {
         }
         let torrent =
             self.torrents.get(span.torrent).ok_or_else(|| Goodbye::Failed("its torrent has left".into()))?;
-        let handle = torrent.open(place, false).map_err(|trouble| Goodbye::Failed(trouble.to_string()))?;
+        let handle =
+            torrent.open(place, false).map_err(|trouble| Goodbye::Unreadable(trouble.to_string()))?;
         Ok(self.handles.keep(span.torrent, place, handle))
     }
 

@@ -10,8 +10,6 @@ use mio::net::{TcpListener, TcpStream};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::disk::{Handle, Handles, Torrents};
-
 /// Connections the system keeps for us until we accept them; it cuts this to its own bound.
 const BACKLOG: i32 = 1024;
 /// How often all addresses are tried anew, where one port is wanted that is free on each of them.
