@@ -269,7 +269,7 @@ impl Controller {
     /// The user wants other files: the content is closed and opened again, since what lies where changes with it.
     pub(super) fn set_wanted(&mut self, cx: &mut Cx<'_>, wanted: Arc<[bool]>) {
         match &mut self.life {
-            Life::Leaving { .. } => return,
+            Life::Leaving { .. } => {}
             Life::Reopening(next) => *next = wanted,
             Life::Opening | Life::Open { .. } => {
                 self.halt(cx);

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use piecemeal_discovery::tracker::{FetchFailure, FetchId, Trackers};
 use piecemeal_metainfo::{Metainfo, Time, TorrentId};
-use piecemeal_package::{BlockRef, Done, Package, PackageNews, ResumeFacts};
+use piecemeal_package::{BlockRef, Done, Package, PackageNews, ResumeFacts, Span};
 
 use crate::choker::Choker;
 use crate::cx::{Ate, Change, ConnId, Cx, Goodbye, Handed, Options, Sending, Settings};
@@ -75,6 +75,7 @@ struct Scratch {
     news: Vec<PackageNews>,
     picked: Vec<BlockRef>,
     cancels: Vec<(PeerSlot, BlockRef)>,
+    spans: Vec<Span>,
 }
 
 impl Controller {
@@ -143,7 +144,7 @@ impl Controller {
     pub fn on_closed(&mut self, cx: &mut Cx<'_>, conn: ConnId, why: Goodbye) {
         let Some(slot) = self.peers.slot_of(conn) else { return };
         if let Goodbye::Unreadable(_) = why {
-            self.unreadable(cx, slot);
+            self.unreadable(slot);
         }
         self.part(cx, slot, &why);
     }

@@ -51,6 +51,12 @@ impl Controller {
 
     /// Loads for a peer what it asked for, as far as its window, the budget and memory allow.
     pub(super) fn serve(&mut self, cx: &mut Cx<'_>, slot: PeerSlot) {
+        let mut spans = std::mem::take(&mut self.scratch.spans);
+        self.serve_with(cx, slot, &mut spans);
+        self.scratch.spans = spans;
+    }
+
+    fn serve_with(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, spans: &mut Vec<Span>) {
         while let Some(peer) = self.peers.get(slot)
             && let Some(at) = peer.first_request()
         {
@@ -58,15 +64,15 @@ impl Controller {
                 self.refuse_first(cx, slot);
                 continue;
             }
-            let mut spans = Vec::new();
-            let from_file = self.settings.sendfile && self.package.file_spans(at, &mut spans);
+            spans.clear();
+            let from_file = self.settings.sendfile && self.package.file_spans(at, spans);
             let (least, most) = if from_file { FILE_WINDOW } else { BUF_WINDOW };
             let half_a_second = peer.up().rate(cx.now) / 2;
             if peer.outgoing_bytes() >= half_a_second.clamp(least, most) {
                 return;
             }
             let sent =
-                if from_file { self.send_from_file(cx, slot, at, &spans) } else { self.load(cx, slot, at) };
+                if from_file { self.send_from_file(cx, slot, at, spans) } else { self.load(cx, slot, at) };
             if !sent {
                 return;
             }
@@ -181,13 +187,10 @@ impl Controller {
         }
     }
 
-    /// A Block could not be sent from its file, and its connection is lost with it: the piece is not had any more.
-    pub(super) fn unreadable(&mut self, cx: &mut Cx<'_>, slot: PeerSlot) {
-        let sending = self.peers.get(slot).and_then(|peer| peer.sending());
-        if let Some(at) = sending
-            && self.package.unhave(at.piece)
-        {
-            self.unhave(cx, at.piece);
-        }
+    /// Something could not be sent from its file, and its connection is lost with it. Which of the Blocks it was nobody
+    /// knows; none is believed to be warm any more, and whoever asks for the spoiled one next makes the disk look.
+    pub(super) fn unreadable(&mut self, slot: PeerSlot) {
+        let Some(peer) = self.peers.get(slot) else { return };
+        peer.sending().for_each(|at| self.warmth.forget(at));
     }
 }

@@ -75,6 +75,14 @@ impl Warmth {
         Warmed::Bring(BlockRef { piece: at.piece, begin, len }, self.next)
     }
 
+    /// The Block `at` may not be there after all.
+    pub(super) fn forget(&mut self, at: BlockRef) {
+        let key = (at.piece, at.begin / STRETCH_BYTES);
+        if let Some(State::Warm(_)) = self.stretches.get(&key) {
+            self.stretches.remove(&key);
+        }
+    }
+
     /// What was brought in under this mark is there, or could not be read; returns the piece and who waited.
     pub(super) fn came(&mut self, now: Time, mark: u64, good: bool) -> Option<(PieceIndex, Vec<ConnId>)> {
         let key = self.on_their_way.remove(&mark)?;
@@ -104,6 +112,9 @@ mod tests {
         assert_eq!(warmth.came(now, mark, true), Some((PieceIndex(1), vec![ConnId(1), ConnId(2)])));
         assert_eq!(warmth.came(now, mark, true), None);
         assert_eq!(warmth.ask(now, ConnId(2), at(0), len), Warmed::Ready);
+        warmth.forget(at(5));
+        let Warmed::Bring(_, mark) = warmth.ask(now, ConnId(2), at(0), len) else { panic!() };
+        assert!(warmth.came(now, mark, true).is_some());
         let later = now + WARM_FOR;
         let Warmed::Bring(_, mark) = warmth.ask(later, ConnId(2), at(0), len) else { panic!() };
         assert!(warmth.came(later, mark, false).is_some());

@@ -52,9 +52,7 @@ impl Pipeline {
     /// Once a beat: follow the peer's rate, in bytes/s.
     pub fn judge(&mut self, rate: u64) {
         let by_rate = (rate * QUEUE_SECONDS / u64::from(BLOCK_LEN)) as usize;
-        if by_rate >= self.target {
-            self.target = by_rate.clamp(LEAST, MOST).min(self.cap);
-        } else if !self.growing {
+        if by_rate >= self.target || !self.growing {
             self.target = by_rate.clamp(LEAST, MOST).min(self.cap);
         }
     }

@@ -75,12 +75,12 @@ impl SendQueue {
         self.bufs
     }
 
-    /// The Block whose bytes go out next, if the first entry is one.
-    pub fn first_block(&self) -> Option<BlockRef> {
-        match self.entries.front()? {
+    /// The Blocks that wait.
+    pub fn blocks(&self) -> impl Iterator<Item = BlockRef> + '_ {
+        self.entries.iter().filter_map(|entry| match entry {
             Entry::Block { at, .. } => Some(*at),
             Entry::Control(_) => None,
-        }
+        })
     }
 
     /// Appends control bytes, written by `encode` to the end of a buffer.

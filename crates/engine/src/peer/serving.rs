@@ -146,8 +146,7 @@ impl PeerConnection {
     /// Takes a request; false if there are too many.
     pub fn take_request(&mut self, at: BlockRef) -> bool {
         let room = self.serving.requests.len() + self.serving.loading.len() < MOST_REQUESTS;
-        // Asked twice: one answer is enough.
-        if room && !self.serving.requests.contains(&at) {
+        if room {
             self.serving.requests.push_back(at);
         }
         room
@@ -210,9 +209,9 @@ impl PeerConnection {
         }
     }
 
-    /// The Block that could not be sent, when sending failed for the file's sake.
-    pub fn sending(&self) -> Option<BlockRef> {
-        self.serving.queue.first_block()
+    /// The Blocks on their way to it.
+    pub fn sending(&self) -> impl Iterator<Item = BlockRef> + '_ {
+        self.serving.queue.blocks()
     }
 
     /// All requests for `piece` are withdrawn: it cannot be read.

@@ -114,7 +114,7 @@ pub(crate) struct EngineLoop<F, D> {
     /// News lie there of which the listener was not told.
     quiet_since: Option<Time>,
     /// Torrents in the Shard.
-    seated: usize,
+    seated: BTreeSet<TorrentId>,
 
     last_beat: Time,
     next_beat: Time,
@@ -192,7 +192,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             fetch,
             news,
             quiet_since: None,
-            seated: 0,
+            seated: BTreeSet::new(),
             last_beat: Time::ZERO,
             next_beat: Time::ZERO,
             stirred: false,
@@ -323,7 +323,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
     }
 
     fn is_over(&self) -> bool {
-        let done = self.seated == 0 && self.jobs_out == 0;
+        let done = self.seated.is_empty() && self.jobs_out == 0;
         self.stop.is_some_and(|until| done || self.now >= until)
     }
 

@@ -59,8 +59,8 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
     fn carry_to_data(&mut self, note: Note) {
         let handed = match &note {
             Note::Hand(handed) => Some(handed.conn),
-            Note::Seat(_) => {
-                self.seated += 1;
+            Note::Seat(seating) => {
+                self.seated.insert(seating.torrent);
                 None
             }
             _ => None,
@@ -168,7 +168,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         news.append(&mut self.front.out().news);
         for one in &news {
             if let News::Gone(torrent) = one {
-                self.seated = self.seated.saturating_sub(1);
+                self.seated.remove(torrent);
                 self.send_files.close(*torrent);
                 self.disk.forget(*torrent);
             }
