@@ -23,6 +23,7 @@ pub fn cli(args: &[String]) -> ExitCode {
     let wishes = match parse(args) {
         Ok(Some(wishes)) => wishes,
         Ok(None) => {
+            println!("{USAGE}");
             ALL.iter().for_each(|scenario| println!("{:<14} {}", scenario.name, scenario.about));
             return ExitCode::SUCCESS;
         }
@@ -77,7 +78,7 @@ fn parse(args: &[String]) -> Result<Option<Wishes>, String> {
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} wants a value"));
         match arg.as_str() {
-            "--list" => return Ok(None),
+            "--list" | "--help" => return Ok(None),
             "--trace" => wishes.trace = true,
             "--scenario" => {
                 let name = value()?;

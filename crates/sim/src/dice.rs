@@ -45,7 +45,7 @@ impl Dice {
     /// A span in `0..=most`.
     pub fn span(&mut self, most: Duration) -> Duration {
         let nanos = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos((u128::from(self.word()) * (u128::from(nanos) + 1) >> 64) as u64)
+        Duration::from_nanos(((u128::from(self.word()) * (u128::from(nanos) + 1)) >> 64) as u64)
     }
 
     /// Bytes, such as a seed for an engine.

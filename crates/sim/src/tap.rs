@@ -58,6 +58,8 @@ struct Speaker {
     /// Nothing it says makes sense any more.
     lost: bool,
     unchoking: bool,
+    /// Since when it chokes, if it did not before.
+    choking_since: Option<Time>,
     has: BTreeSet<u32>,
     /// Requests without answer.
     asked: BTreeMap<Asked, Time>,
@@ -91,18 +93,34 @@ impl Taps {
         self.talks.remove(&link);
     }
 
-    /// The oldest request of each side of each link that the other did not answer: link, who should answer, what,
-    /// since when.
-    pub fn waiting(&self) -> impl Iterator<Item = (LinkId, Side, Asked, Time)> + '_ {
+    /// The oldest request of each side of each link that the other did not answer.
+    pub fn waiting(&self) -> impl Iterator<Item = Waiting> + '_ {
         let sides = [Side::Caller, Side::Callee];
         self.talks.iter().flat_map(move |(link, talk)| {
             let oldest = sides.into_iter().filter_map(|side| {
                 let asked = talk.sides[side as usize].asked.iter().min_by_key(|(_, since)| **since)?;
-                Some((*link, side.other(), *asked.0, *asked.1))
+                let (at, since, by) = (*asked.0, *asked.1, side.other());
+                let choked = talk.sides[by as usize].choking_since.filter(|choked| *choked > since);
+                Some(Waiting { link: *link, by, at, since, choked })
             });
             oldest.collect::<Vec<_>>()
         })
     }
+}
+
+/// A request without answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Waiting {
+    /// On which link.
+    pub link: LinkId,
+    /// Who should answer.
+    pub by: Side,
+    /// What was asked for.
+    pub at: Asked,
+    /// Since when.
+    pub since: Time,
+    /// The asker was choked since then, at this time: it should have heard at once that nothing comes.
+    pub choked: Option<Time>,
 }
 
 impl Talk {
@@ -187,11 +205,12 @@ impl Talk {
         match *message {
             Message::Choke => {
                 speaker.unchoking = false;
+                speaker.choking_since = Some(now);
                 if !fast {
                     other.withdraw_all();
                 }
             }
-            Message::Unchoke => speaker.unchoking = true,
+            Message::Unchoke => (speaker.unchoking, speaker.choking_since) = (true, None),
             Message::Have { piece } => {
                 speaker.has.insert(piece);
                 claims.push(Claim::Has(torrent.hash(), piece));
@@ -215,7 +234,8 @@ impl Talk {
                 if !other.has.contains(&piece) {
                     claims.push(Claim::Rude(format!("asks for {at:?}, which the peer never had")));
                 }
-                if !fast && !(other.unchoking && other.has.contains(&piece)) {
+                let heeded = other.unchoking && other.has.contains(&piece);
+                if !fast && !heeded {
                     // It will most likely be passed over, and nothing tells.
                     speaker.withdraw(at);
                 } else if speaker.asked.insert(at, now).is_some() {
@@ -359,8 +379,8 @@ mod tests {
             let mut gives = talk(&torrent, fast, &[Message::HaveAll, Message::Unchoke]);
             hear(&mut taps, &mut dice, Side::Callee, &gives);
             hear(&mut taps, &mut dice, Side::Caller, &talk(&torrent, fast, &asks));
-            let waiting: Vec<_> = taps.waiting().collect();
-            assert_eq!(waiting, [(LINK, Side::Callee, (piece, begin, len), Time::from_nanos(9))]);
+            let waiting: Vec<_> = taps.waiting().map(|waiting| (waiting.by, waiting.at)).collect();
+            assert_eq!(waiting, [(Side::Callee, (piece, begin, len))]);
             gives.clear();
             gives.extend(piece_header(piece, begin, len));
             gives.extend(torrent.stretch(piece, begin, len).unwrap());

@@ -14,10 +14,10 @@ use piecemeal_metainfo::{PieceIndex, Time, TorrentId};
 use piecemeal_package::Start;
 
 use crate::dice::Dice;
-use crate::net::{Event, HostId, Life, Mail, Net, Side};
+use crate::net::{Ending, Event, HostId, Life, Mail, Net, Side};
 use crate::node::{Gear, Node, Seat};
 use crate::peer::{Manner, Peer};
-use crate::tap::Claim;
+use crate::tap::{Claim, Waiting};
 use crate::torrent::{Shape, TRACKER, Torrent};
 use crate::trace::Trace;
 use crate::tracker::SimTracker;
@@ -29,6 +29,9 @@ pub type Verdict = Result<(), String>;
 const AUDIT_PAUSE: Duration = Duration::from_secs(5);
 /// A request that an engine left without answer for so long is a fault: twice what an asker waits at most.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Who was choked hears so long after that what it had asked for will not come: what had begun to leave may have to
+/// leave by a slow line.
+const CHOKED_PATIENCE: Duration = Duration::from_secs(60);
 /// Events at one instant: more is a circle.
 const SAME_INSTANT: u32 = 200_000;
 /// To leave all swarms and flush: farewells to a tracker may take 5 s, a slow disk some more.
@@ -365,7 +368,7 @@ impl World {
             return None;
         }
         let host = match event {
-            Event::Knock(_) | Event::Audit => return None,
+            Event::Knock(_) | Event::Audit | Event::Lands(..) => return None,
             Event::Answer(link, _) => self.net.end_of(*link, Side::Caller),
             Event::Bytes(link, side, _) | Event::End(link, side, _) | Event::Room(link, side) => {
                 self.net.end_of(*link, *side)
@@ -392,6 +395,11 @@ impl World {
                     Host::Peer(peer) => peer.on_answer(net, link, there),
                 }
             }
+            Event::Lands(link, side, bytes) => {
+                if net.landed(link, side, bytes) {
+                    self.dispatch(Event::Bytes(link, side, bytes));
+                }
+            }
             Event::Bytes(link, side, bytes) => {
                 net.arrived(link, side, bytes);
                 let Some(host) = net.end_of(link, side) else { return };
@@ -402,6 +410,9 @@ impl World {
             }
             Event::End(link, side, ending) => {
                 let Some(host) = net.end_of(link, side) else { return };
+                if let (Some(when), Ending::Closed) = (net.ends_later(link, side), ending) {
+                    return net.plan(when, event);
+                }
                 match &mut self.hosts[host.0 as usize] {
                     Host::Node(node) => node.on_end(net, link, ending),
                     Host::Peer(peer) => peer.on_end(net, link, ending),
@@ -472,18 +483,19 @@ impl World {
     fn audit(&mut self) {
         self.net.plan(self.net.now + AUDIT_PAUSE, Event::Audit);
         let now = self.net.now;
-        let late = self.net.taps.waiting().find(|(link, side, _, since)| {
-            let both = self.net.end_of(*link, side.other()).is_some();
-            let host = self.net.end_of(*link, *side).map(|host| &self.hosts[host.0 as usize]);
+        let slept = self.asleep.values().max().is_some_and(|until| now < *until + self.patience);
+        let late = self.net.taps.waiting().find(|Waiting { link, by, since, choked, .. }| {
+            let both = self.net.end_of(*link, by.other()).is_some();
             // Who does not read gets no answer.
-            let deaf = self.net.is_full(*link, *side);
-            let Some(Host::Node(node)) = host.filter(|_| both && !deaf) else { return false };
-            let slept = self.asleep.values().max().is_some_and(|until| now < *until + self.patience);
-            node.is_up() && !slept && now.since(*since) > self.patience
+            let deaf = self.net.is_full(*link, *by);
+            let host = self.net.end_of(*link, *by).map(|host| &self.hosts[host.0 as usize]);
+            let Some(Host::Node(node)) = host.filter(|_| both && !deaf && !slept) else { return false };
+            let choked = choked.is_some_and(|choked| now.since(choked) > CHOKED_PATIENCE);
+            node.is_up() && (choked || now.since(*since) > self.patience)
         });
-        if let Some((link, side, asked, since)) = late {
-            let host = self.net.end_of(link, side).map(|host| self.addr(host));
-            self.net.blame(|| format!("{host:?} on {link:?} did not answer {asked:?} since {since:?}"));
+        if let Some(late) = late {
+            let host = self.net.end_of(late.link, late.by).map(|host| self.addr(host));
+            self.net.blame(|| format!("{host:?} did not answer: {late:?}"));
         }
     }
 

@@ -36,6 +36,7 @@ macro_rules! scenarios {
 
 scenarios! {
     lone_seed: "lone-seed",
+    slow_lines: "slow-lines",
     flash_crowd: "flash-crowd",
     natted: "natted",
     many_torrents: "many-torrents",
@@ -43,6 +44,7 @@ scenarios! {
     mute: "mute",
     hostile: "hostile",
     disk_stall: "disk-stall",
+    thirst: "thirst",
     no_space: "no-space",
     lost_file: "lost-file",
     tracker_dies: "tracker-dies",

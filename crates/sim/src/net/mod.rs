@@ -74,6 +74,8 @@ pub enum Event {
     Knock(LinkId),
     /// The knocking was answered.
     Answer(LinkId, bool),
+    /// Bytes are before this side's line.
+    Lands(LinkId, Side, usize),
     /// Bytes arrive at this side.
     Bytes(LinkId, Side, usize),
     /// The other side has ended it; this side hears of it.
@@ -123,6 +125,10 @@ struct Access {
     up_free: Time,
     down_free: Time,
 }
+
+/// Bytes of a connection that wait before a slow line: no more than it sends in this time, or a Block.
+const BLOAT: Duration = Duration::from_secs(2);
+const LEAST_WINDOW: usize = 16 << 10;
 
 /// How links are.
 #[derive(Clone, Copy, Debug)]
@@ -264,7 +270,7 @@ impl Net {
         let latency = weather.latency.0 + self.dice.span(weather.latency.1.saturating_sub(weather.latency.0));
         let window = self.dice.pick(weather.window.0..weather.window.1 + 1);
         let from = SocketAddr::new(from.ip(), 20_000 + (id.0 % 40_000) as u16);
-        let pipes = [Pipe::new(window), Pipe::new(window)];
+        let pipes = [Pipe::new(bounded(self.lines[host.0 as usize].up, window)), Pipe::new(window)];
         self.links.push(Some(Link { from, to, ends: [Some(host), None], pipes, latency }));
         self.plan(self.now + latency, Event::Knock(id));
         id
@@ -278,6 +284,10 @@ impl Net {
         link.ends[0]?;
         let host = listeners.get(&link.to).copied();
         link.ends[1] = host;
+        if let Some(host) = host {
+            let window = bounded(self.lines[host.0 as usize].up, link.pipes[1].room());
+            link.pipes[1] = Pipe::new(window);
+        }
         let (from, when) = (link.from, now + link.latency);
         self.plan(when, Event::Answer(id, host.is_some()));
         host.map(|host| (host, from))
@@ -308,10 +318,10 @@ impl Net {
         let jitter = self.dice.span(jitter);
         let Some(link) = self.links.get_mut(id.0 as usize).and_then(Option::as_mut) else { return 0 };
         let Some(own) = link.ends[side.at()] else { return 0 };
-        let Some(peer) = link.ends[side.other().at()] else {
+        if link.ends[side.other().at()].is_none() {
             // It went away, and we will hear of it.
             return bytes.len();
-        };
+        }
         let pipe = &mut link.pipes[side.at()];
         let took = pipe.take(bytes);
         pipe.full = took < bytes.len();
@@ -320,13 +330,27 @@ impl Net {
         }
         let line = &mut self.lines[own.0 as usize];
         line.up_free = line.up_free.max(now) + transfer(took, line.up);
-        let lands = line.up_free + link.latency + jitter;
-        let line = &mut self.lines[peer.0 as usize];
-        line.down_free = line.down_free.max(lands) + transfer(took, line.down);
-        pipe.last = pipe.last.max(line.down_free);
+        pipe.last = pipe.last.max(line.up_free + link.latency + jitter);
         let when = pipe.last;
-        self.plan(when, Event::Bytes(id, side.other(), took));
+        self.plan(when, Event::Lands(id, side.other(), took));
         took
+    }
+
+    /// Bytes wait for this side's line. True: it is free, and they are there.
+    pub(crate) fn landed(&mut self, id: LinkId, side: Side, bytes: usize) -> bool {
+        let Some(host) = self.end_of(id, side) else { return false };
+        let (now, line) = (self.now, &mut self.lines[host.0 as usize]);
+        let free = line.down_free <= now;
+        let when = line.down_free.max(now);
+        line.down_free = when + transfer(bytes, line.down);
+        if !free {
+            self.plan(when, Event::Bytes(id, side, bytes));
+            if let Some(link) = self.link(id) {
+                let last = &mut link.pipes[side.other().at()].last;
+                *last = when.max(*last);
+            }
+        }
+        free
     }
 
     /// Bytes arrived at `side`; they can be read now.
@@ -374,6 +398,12 @@ impl Net {
         }
     }
 
+    /// The last bytes to `side` have not arrived, so their end has not either; when to look again.
+    pub(crate) fn ends_later(&self, id: LinkId, side: Side) -> Option<Time> {
+        let pipe = &self.links.get(id.0 as usize)?.as_ref()?.pipes[side.other().at()];
+        pipe.is_flying().then_some(pipe.last)
+    }
+
     /// Bytes that ever went from `side` into the link.
     pub fn total(&self, id: LinkId, side: Side) -> u64 {
         let link = self.links.get(id.0 as usize).and_then(Option::as_ref);
@@ -389,6 +419,11 @@ impl Net {
     fn link(&mut self, id: LinkId) -> Option<&mut Link> {
         self.links.get_mut(id.0 as usize)?.as_mut()
     }
+}
+
+/// What of a window a line of `rate` bytes/s can use.
+fn bounded(rate: u64, window: usize) -> usize {
+    window.min((rate.saturating_mul(BLOAT.as_secs()) as usize).max(LEAST_WINDOW))
 }
 
 fn transfer(bytes: usize, rate: u64) -> Duration {

@@ -50,6 +50,11 @@ impl Pipe {
         self.arrived = (self.arrived + bytes).min(self.data.len() - self.head);
     }
 
+    /// Whether bytes are on the way.
+    pub fn is_flying(&self) -> bool {
+        self.data.len() - self.head > self.arrived
+    }
+
     /// What can be read.
     pub fn readable(&self) -> &[u8] {
         &self.data[self.head..self.head + self.arrived]

@@ -221,6 +221,7 @@ impl Node {
                 net.blame(|| format!("{}: ate {ate} of {offer} bytes, thirsty: {thirsty}", self.addr));
             }
             conn.thirsty = thirsty || ate == 0;
+            self.thirsts += u64::from(thirsty);
             net.trace.note(net.now, self.id.0, "ate", u64::from(link.0), ate as u64);
             net.consume(link, side, ate);
             if owner == Owner::Front {

@@ -134,6 +134,8 @@ pub struct Node {
     pub seats: BTreeMap<TorrentId, Seat>,
     /// What counts heartbeats.
     pub beats: Beats,
+    /// How often the engine had no memory for what came.
+    pub thirsts: u64,
     /// Content it sent, over all its lives, in bytes.
     pub content_out: u64,
     gear: Gear,
@@ -205,6 +207,7 @@ impl Node {
             disk,
             seats: BTreeMap::new(),
             beats: Beats::default(),
+            thirsts: 0,
             content_out: 0,
             gear,
             life: Life(0),

@@ -13,7 +13,7 @@ const PIPELINE: u32 = 4;
 /// Requests that a flooder sends at a time.
 const FLOOD: usize = 400;
 /// How often a flooder floods.
-const FLOOD_PAUSE: Duration = Duration::from_millis(500);
+const FLOOD_PAUSE: Duration = Duration::from_secs(2);
 /// How often a slowloris says a byte.
 const SLOW_PAUSE: Duration = Duration::from_secs(9);
 /// What is asked for at a time.

@@ -1,5 +1,7 @@
 //! Limits, sleep, and doing nothing.
 
+use std::time::Duration;
+
 use piecemeal_engine::cx::Options;
 
 use crate::net::HostId;
@@ -14,6 +16,9 @@ const PERCENT: u64 = 5;
 
 /// A limit of the host or of the torrent, down or up, while others could do ten times as much.
 pub(super) fn limits(world: &mut World) -> Verdict {
+    // Links that could carry far more.
+    world.net.weather.latency = (Duration::from_millis(2), Duration::from_millis(40));
+    world.net.weather.window = (128 << 10, 256 << 10);
     let rate = [128 << 10, 200_000, 256 << 10, 400_000][world.dice.below(4)];
     let torrent = world.torrent(&Shape::plain(rate * (SPAN + 8), 64 << 10));
     let fast = || Gear::default().line(8 << 20, 8 << 20);

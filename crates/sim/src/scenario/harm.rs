@@ -1,5 +1,7 @@
 //! Disks, trackers and peers that do not work as they should.
 
+use std::time::Duration;
+
 use piecemeal_engine::cx::Change;
 use piecemeal_metainfo::FileIndex;
 use piecemeal_package::{Place, TroubleKind};
@@ -42,11 +44,15 @@ pub(super) fn liar(world: &mut World) -> Verdict {
 /// Peers that promise all and answer no request; an honest seed has to do.
 pub(super) fn mute(world: &mut World) -> Verdict {
     let torrent = world.some_torrent(512);
-    for _ in 0..3 {
-        world.peer(Manner::Mute, torrent);
-    }
-    world.seed(torrent, Gear::default());
+    let mutes: Vec<HostId> = (0..3).map(|_| world.peer(Manner::Mute, torrent)).collect();
+    // Slow enough that there is time to lose patience.
+    world.seed(torrent, Gear::default().line(5_000, 1 << 20));
     world.leeches(4, torrent);
+    world.run_for(95)?;
+    let kept: usize = mutes.iter().map(|mute| world.scripted(*mute).conns()).sum();
+    if kept > 0 || world.all_complete() {
+        return Err("nobody lost patience with those who are mute".into());
+    }
     world.run_to_completion(15 * 60)?;
     world.finish()
 }
@@ -66,7 +72,7 @@ pub(super) fn hostile(world: &mut World) -> Verdict {
         }
     }
     world.run_to_completion(15 * 60)?;
-    world.run_for(120)?;
+    world.run_for(60)?;
     world.finish()
 }
 
@@ -81,6 +87,23 @@ pub(super) fn disk_stall(world: &mut World) -> Verdict {
     world.leech(torrent, Gear::default().disk(knobs).bufs(32));
     world.leeches(3, torrent);
     world.run_to_completion(15 * 60)?;
+    world.finish()
+}
+
+/// A disk that is slower than the net, and little memory: the net has to wait, and nothing is lost.
+pub(super) fn thirst(world: &mut World) -> Verdict {
+    let torrent = world.some_torrent(768);
+    let slow = Knobs::default().latency(Duration::from_millis(150)).rate(1 << 20);
+    let fast = Gear::default().line(4 << 20, 4 << 20);
+    for _ in 0..3 {
+        world.seed(torrent, fast.clone());
+    }
+    let thirsty: Vec<HostId> =
+        [4, 6, 10].into_iter().map(|bufs| world.leech(torrent, fast.clone().disk(slow).bufs(bufs))).collect();
+    world.run_to_completion(15 * 60)?;
+    if thirsty.iter().all(|host| world.node(*host).thirsts == 0) {
+        return Err("nobody was thirsty".into());
+    }
     world.finish()
 }
 

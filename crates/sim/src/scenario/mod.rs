@@ -26,6 +26,7 @@ pub struct Scenario {
 /// All of them.
 pub const ALL: &[Scenario] = &[
     Scenario { name: "lone-seed", about: "one seed, twenty leeches", play: swarm::lone_seed },
+    Scenario { name: "slow-lines", about: "more leeches than are served at once", play: swarm::slow_lines },
     Scenario {
         name: "flash-crowd",
         about: "forty leeches in waves, the seed leaves",
@@ -37,6 +38,7 @@ pub const ALL: &[Scenario] = &[
     Scenario { name: "mute", about: "peers that never answer a request", play: harm::mute },
     Scenario { name: "hostile", about: "slow, deaf, flooding and garbling peers", play: harm::hostile },
     Scenario { name: "disk-stall", about: "disks that stand still for 30 s", play: harm::disk_stall },
+    Scenario { name: "thirst", about: "disks slower than the net, and little memory", play: harm::thirst },
     Scenario { name: "no-space", about: "a disk that is full, and then is not", play: harm::no_space },
     Scenario { name: "lost-file", about: "a seed whose files vanish", play: harm::lost_file },
     Scenario { name: "tracker-dies", about: "a tracker that dies and returns", play: harm::tracker_dies },

@@ -1,21 +1,36 @@
 //! Peers that want the same.
 
+use std::time::Duration;
+
 use crate::node::Gear;
 use crate::torrent::Shape;
 use crate::world::{Verdict, World};
 
 /// One seed, twenty leeches.
 pub(super) fn lone_seed(world: &mut World) -> Verdict {
-    let torrent = world.some_torrent(768);
+    let torrent = world.some_torrent(512);
     world.seed(torrent, Gear::default());
     world.leeches(20, torrent);
     world.run_to_completion(15 * 60)?;
     world.finish()
 }
 
+/// Twelve leeches and a seed, all slow: more want than are served, so they take turns.
+pub(super) fn slow_lines(world: &mut World) -> Verdict {
+    // A Block that was asked for can take its time.
+    world.patience = Duration::from_secs(300);
+    let torrent = world.some_torrent(512);
+    world.seed(torrent, Gear::default().line(10_000, 1 << 20));
+    for _ in 0..12 {
+        world.leech(torrent, Gear::default().line(20_000, 1 << 20));
+    }
+    world.run_to_completion(30 * 60)?;
+    world.finish()
+}
+
 /// One seed, forty leeches that come in waves. Once the others hold all pieces, the seed leaves.
 pub(super) fn flash_crowd(world: &mut World) -> Verdict {
-    let torrent = world.some_torrent(384);
+    let torrent = world.some_torrent(256);
     let seed = world.seed(torrent, Gear::default().line(1 << 20, 1 << 20));
     for _ in 0..5 {
         world.leeches(8, torrent);
