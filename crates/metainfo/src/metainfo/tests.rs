@@ -536,6 +536,10 @@ fn hybrids_must_agree() {
     for (files, pieces, expected) in table {
         assert_eq!(error(info(files, pieces)), expected);
     }
+}
+
+#[test]
+fn hybrids_of_one_file_must_agree() {
     let (only, ..) = v2_file(40_000);
     let single =
         v2_info(Bencode::dict().with("dir", only)).with("length", 40_000).with("pieces", vec![7; 60]);

@@ -41,8 +41,12 @@ type Device = u64;
 
 /// Torrents by number, for the pool and for sending from files.
 #[derive(Clone, Default)]
-pub(crate) struct Torrents {
-    by_id: Arc<Mutex<HashMap<TorrentId, Registered>>>,
+pub(crate) struct Torrents(Arc<Register>);
+
+/// Who registers waits for the answer, so this is no mail; and it is written only when a torrent comes or goes.
+#[derive(Default)]
+struct Register {
+    by_id: Mutex<HashMap<TorrentId, Registered>>,
 }
 
 #[derive(Clone)]
@@ -150,7 +154,7 @@ impl Torrents {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<TorrentId, Registered>> {
-        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
