@@ -222,7 +222,11 @@ fn describe(item: &Item, status: &Status) -> String {
         }
         State::Downloading => {
             let left = status.eta_s().map_or("waiting for data".to_owned(), |eta| {
-                format!("{} left", span(Duration::from_secs(eta.max(1))))
+                // A guess of a second has no tenths.
+                match eta.max(1) {
+                    s @ ..60 => format!("{s} s left"),
+                    s => format!("{} left", span(Duration::from_secs(s))),
+                }
             });
             let done = percent(status.have_bytes, status.wanted_bytes);
             let of = size(status.wanted_bytes);

@@ -195,7 +195,7 @@ fn every_state_in_words() {
         (status(State::Checking { checked_bytes: 0, check_bytes: 10 }, 0), "checking 0.0 %"),
         (status(State::Checking { checked_bytes: 5, check_bytes: 10 }, 0), "checking 50.0 %"),
         (status(State::Downloading, 350 * MIB), "50.0 % of 700.0 MiB, 12.5 MiB/s, 4 peers, 28 s left"),
-        (one, "99.8 % of 700.0 MiB, 12.5 MiB/s, 1 peer, 1.0 s left"),
+        (one, "99.8 % of 700.0 MiB, 12.5 MiB/s, 1 peer, 1 s left"),
         (slow, "1.0 % of 700.0 MiB, 0 B/s, 0 peers, waiting for data"),
         (status(State::Seeding, 700 * MIB), "seeding, 350.0 MiB sent, 3.0 MiB/s, 4 peers, ratio 0.50"),
         (status(State::Paused, 0), "paused"),
