@@ -43,7 +43,7 @@ const TABLE: [Row; 33] = [
     (&["create", "good", "--piece-length=3MiB"], USAGE, &["--piece-length", "3MiB"]),
     (&["create", "good", "--tracker=here"], USAGE, &["--tracker", "here"]),
     (&["create", "good", "--v1", "--v2"], USAGE, &["--v1", "--v2"]),
-    (&["create", "void", "-o", "void.torrent"], FAILED, &["void"]),
+    (&["create", "void", "-o", "void.torrent"], FAILED, &["no bytes"]),
     (&["show", "junk.torrent"], FAILED, &["junk.torrent"]),
     (&["show", "magnet:?xt=urn:btih:12"], FAILED, &["magnet"]),
     (&["verify", "good.torrent", "none"], FAILED, &["none", "directory"]),

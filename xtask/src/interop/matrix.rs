@@ -8,6 +8,7 @@ use piecemeal_metainfo::InfoHash;
 
 use super::content::{Content, NAME, Shape, link, same, same_but_empty};
 use super::makers::{Maker, Order};
+use super::net::Net;
 use super::peers::{Client, OTHERS, Task, ours};
 use super::{Case, Stage};
 use crate::run::Running;
@@ -101,6 +102,9 @@ fn found(diagonal: usize, leech: Client, with_ours: bool) -> Found {
 impl Swap {
     fn run(&self, stage: &Stage<'_>) -> Result<String> {
         for client in [self.seed, self.leech] {
+            if client == Client::Transmission && stage.net == Net::Loopback {
+                return Ok("left out: Transmission refuses 127.0.0.0/8".to_owned());
+            }
             if let Some(why) = client.missing() {
                 bail!("{why}; run .ci/install");
             }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::content::{Content, NAME, Shape, same};
 use super::makers::{Maker, Order};
 use super::matrix::our_tracker;
+use super::net::Net;
 use super::peers::{Client, OTHERS, Peer, Task};
 use super::{Case, Stage};
 
@@ -65,7 +66,10 @@ fn swarm(stage: &Stage<'_>) -> Result<String> {
 type Leech = (Client, Peer, PathBuf);
 
 fn start(stage: &Stage<'_>, torrent: &Path) -> Result<Vec<Leech>> {
-    let clients = [Client::Piecemeal; OURS].into_iter().chain(OTHERS);
+    // Transmission refuses 127.0.0.0/8.
+    let others =
+        OTHERS.into_iter().filter(|client| *client != Client::Transmission || stage.net == Net::Hosts);
+    let clients = [Client::Piecemeal; OURS].into_iter().chain(others);
     let mut leeches = Vec::new();
     for (host, client) in (2..).zip(clients) {
         let dir = stage.dir.join(format!("leech{host}"));
