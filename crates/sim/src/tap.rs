@@ -58,6 +58,8 @@ struct Speaker {
     /// Nothing it says makes sense any more.
     lost: bool,
     unchoking: bool,
+    /// Pieces that it gives even to whom it chokes (BEP 6).
+    granted: BTreeSet<u32>,
     /// Since when it chokes, if it did not before.
     choking_since: Option<Time>,
     has: BTreeSet<u32>,
@@ -100,7 +102,9 @@ impl Taps {
             let oldest = sides.into_iter().filter_map(|side| {
                 let asked = talk.sides[side as usize].asked.iter().min_by_key(|(_, since)| **since)?;
                 let (at, since, by) = (*asked.0, *asked.1, side.other());
-                let choked = talk.sides[by as usize].choking_since.filter(|choked| *choked > since);
+                let giver = &talk.sides[by as usize];
+                let free = giver.granted.contains(&at.0);
+                let choked = giver.choking_since.filter(|choked| *choked > since && !free);
                 Some(Waiting { link: *link, by, at, since, choked })
             });
             oldest.collect::<Vec<_>>()
@@ -211,6 +215,9 @@ impl Talk {
                 }
             }
             Message::Unchoke => (speaker.unchoking, speaker.choking_since) = (true, None),
+            Message::AllowedFast { piece } => {
+                speaker.granted.insert(piece);
+            }
             Message::Have { piece } => {
                 speaker.has.insert(piece);
                 claims.push(Claim::Has(torrent.hash(), piece));
@@ -240,7 +247,10 @@ impl Talk {
                     speaker.withdraw(at);
                 } else if speaker.asked.insert(at, now).is_some() {
                     speaker.repeated.insert(at);
-                    claims.push(Claim::Rude(format!("asks for {at:?} twice")));
+                    // The answer to one that was taken back may look like the answer to this one.
+                    if !speaker.withdrawn.contains_key(&at) {
+                        claims.push(Claim::Rude(format!("asks for {at:?} twice")));
+                    }
                 }
             }
             Message::Cancel { piece, begin, len } => {
