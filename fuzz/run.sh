@@ -12,7 +12,7 @@ set -eu
 seconds=${1:?usage: fuzz/run.sh SECONDS [TARGET...]}
 shift
 cd "$(dirname "$0")"
-all="bencode metainfo magnet handshake peer_wire extension tracker_answer tracker_query resume_facts"
+all="bencode metainfo magnet handshake peer_wire extension tracker_answer tracker_query udp_tracker resume_facts"
 [ $# -gt 0 ] || set -- $all
 
 host=$(rustc -vV | sed -n 's/^host: //p')

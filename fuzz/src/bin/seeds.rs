@@ -9,7 +9,7 @@ fn main() -> io::Result<()> {
     for entry in ["bencode", "metainfo", "magnet"] {
         keep(entry, &metainfo::seeds(entry))?;
     }
-    for entry in ["handshake", "peer_wire", "extension", "tracker_answer", "tracker_query"] {
+    for entry in ["handshake", "peer_wire", "extension", "tracker_answer", "tracker_query", "udp_tracker"] {
         keep(entry, &wire::seeds(entry))?;
     }
     keep("resume_facts", &package::seeds())

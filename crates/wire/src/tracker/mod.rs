@@ -1,12 +1,13 @@
-//! What clients and HTTP trackers say to each other (BEP 3, 7, 23, 24, 31, 48), in both directions.
+//! What clients and trackers say to each other (BEP 3, 7, 15, 23, 24, 31, 41, 48), in both directions.
 //!
-//! Owns the URL queries and the bencoded answers. It clamps no interval, retries nothing and judges no peer: a
+//! Owns the URL queries and the bencoded answers of HTTP, and the datagrams of [`udp`]. It clamps no interval, retries nothing and judges no peer: a
 //! client's manners live in `discovery::Tracker`, a tracker's book in `discovery::Swarms`, HTTP itself in the shell.
 
 mod answer;
 mod percent;
 mod query;
 mod scrape;
+pub mod udp;
 
 pub use answer::{
     AnnounceAnswer, AnnounceFailure, AnnounceReply, AnswerError, MAX_PEERS, PeerForm, RetryIn, TrackerPeer,

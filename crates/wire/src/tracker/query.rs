@@ -190,7 +190,7 @@ pub fn parse_announce_query(query: &str) -> Result<AnnounceRequest, QueryError> 
 /// The URL that scrapes `hashes` at the tracker announced to at `announce`, `None` if the tracker has no such URL.
 ///
 /// The last segment of the path must begin with `announce`, which becomes `scrape` (BEP 48, and the older convention
-/// it wrote down). Send at most [`MAX_SCRAPE_HASHES`]; a tracker may know a lower bound.
+/// it wrote down). A UDP tracker has one door for all (BEP 15), so there the path stays. Send at most [`MAX_SCRAPE_HASHES`]; a tracker may know a lower bound.
 pub fn scrape_url(announce: &str, hashes: &[InfoHash]) -> Option<String> {
     let announce = without_fragment(announce);
     let (path, query) = match announce.split_once('?') {
@@ -198,9 +198,13 @@ pub fn scrape_url(announce: &str, hashes: &[InfoHash]) -> Option<String> {
         None => (announce, None),
     };
     let authority = path.find("://").map_or(0, |at| at + 3);
-    let segment = authority + path[authority..].rfind('/')? + 1;
-    let rest = path[segment..].strip_prefix("announce")?;
-    let mut base = format!("{}scrape{rest}", &path[..segment]);
+    let mut base = if path[..authority].eq_ignore_ascii_case("udp://") {
+        path.to_owned()
+    } else {
+        let segment = authority + path[authority..].rfind('/')? + 1;
+        let rest = path[segment..].strip_prefix("announce")?;
+        format!("{}scrape{rest}", &path[..segment])
+    };
     if let Some(query) = query {
         base.push('?');
         base.push_str(query);

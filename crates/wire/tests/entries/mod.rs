@@ -11,6 +11,7 @@ use piecemeal_wire::message::{HashRange, KEEP_ALIVE};
 use piecemeal_wire::metadata::{MetadataMessage, metadata_piece_len};
 use piecemeal_wire::peer_id::client_name;
 use piecemeal_wire::pex::{MAX_PEX_PEERS, PexFlags, PexMessage};
+use piecemeal_wire::tracker::udp::{self, ConnectionId, Transaction, UdpAnswer, UdpRequest};
 use piecemeal_wire::tracker::{
     AnnounceAnswer, AnnounceFailure, AnnounceReply, AnnounceRequest, Event, MAX_PEERS, MAX_SCRAPE_HASHES,
     PeerForm, RetryIn, ScrapeAnswer, ScrapeCounts, ScrapeReply, TrackerPeer, announce_url,
@@ -141,6 +142,42 @@ pub fn tracker_query(bytes: &[u8]) {
     let _ = scrape_url(query, &[]);
 }
 
+/// A datagram between client and tracker, read from both ends. What is read costs no more than it says.
+pub fn udp_tracker(bytes: &[u8]) {
+    match UdpRequest::decode(bytes) {
+        Ok(UdpRequest::Announce { connection, transaction, announce, options }) => {
+            assert!(bytes.len() >= udp::ANNOUNCE_BYTES);
+            assert!(options.url_data().len() <= bytes.len() - udp::ANNOUNCE_BYTES);
+            let again = udp::announce_request(connection, transaction, &announce, b"");
+            // All but an event we do not know, and a number that is negative, is written as it stood.
+            assert_eq!(
+                (&again[..80], &again[84..92], &again[96..]),
+                (&bytes[..80], &bytes[84..92], &bytes[96..98])
+            );
+        }
+        Ok(UdpRequest::Scrape { connection, transaction, hashes }) => {
+            let hashes: Vec<InfoHash> = hashes.iter().collect();
+            assert!(bytes.starts_with(&udp::scrape_request(connection, transaction, &hashes)));
+        }
+        Ok(UdpRequest::Connect { transaction }) => {
+            assert!(bytes.starts_with(&udp::connect_request(transaction)))
+        }
+        Err(_) => {}
+    }
+    match UdpAnswer::decode(bytes) {
+        Ok(UdpAnswer::Announced { answer, .. }) => {
+            for (v6, entry) in [(false, 6), (true, 18)] {
+                let answer = answer.into_answer(v6);
+                assert!(answer.peers.len() <= MAX_PEERS && answer.peers.len() * entry <= bytes.len());
+                tracker_answer(&answer.encode(PeerForm::Compact));
+            }
+        }
+        Ok(UdpAnswer::Scraped { counts, .. }) => assert!(counts.iter().len() * 12 <= bytes.len()),
+        Ok(UdpAnswer::Failed { message, .. }) => assert!(!udp::words(message).contains(char::is_control)),
+        Ok(UdpAnswer::Connected { .. }) | Err(_) => {}
+    }
+}
+
 /// Good inputs for the function of this name.
 pub fn seeds(entry: &str) -> Vec<Vec<u8>> {
     let conversation = conversation();
@@ -159,6 +196,7 @@ pub fn seeds(entry: &str) -> Vec<Vec<u8>> {
         ],
         "tracker_answer" => answers(),
         "tracker_query" => queries(),
+        "udp_tracker" => datagrams(),
         _ => Vec::new(),
     }
 }
@@ -273,4 +311,30 @@ pub fn queries() -> Vec<Vec<u8>> {
     let scrape =
         scrape_url("http://t/announce", &[InfoHash([0; 20]), InfoHash([1; 20])]).expect("has a scrape");
     [plain, full, scrape, "http://t.example/x/announce.php?k=1".to_owned()].map(String::into_bytes).to_vec()
+}
+
+/// Each request and each answer.
+pub fn datagrams() -> Vec<Vec<u8>> {
+    let (connection, transaction) = (ConnectionId(0x0102_0304_0506_0708), Transaction(0xdead_beef));
+    let announce = AnnounceRequest {
+        event: Some(Event::Started),
+        numwant: Some(50),
+        ..AnnounceRequest::new(InfoHash([0x12; 20]), PeerId([b'p'; 20]), 6881)
+    };
+    let hashes = [InfoHash([0; 20]), InfoHash([1; 20])];
+    let peers = ["1.2.3.4:5", "[2001:db8::1]:5"].map(|addr| addr.parse().expect("an address"));
+    let counts = ScrapeCounts { complete: 1, downloaded: 2, incomplete: 3 };
+    let mut answers = [(); 5].map(|()| Vec::new());
+    udp::connected(transaction, connection, &mut answers[0]);
+    udp::announced(transaction, (1800, 2, 3), peers.into_iter(), false, &mut answers[1]);
+    udp::announced(transaction, (1800, 2, 3), peers.into_iter(), true, &mut answers[2]);
+    udp::scraped(transaction, [counts, counts].into_iter(), &mut answers[3]);
+    udp::failed(transaction, "not here", &mut answers[4]);
+    let mut all = vec![
+        udp::connect_request(transaction).to_vec(),
+        udp::announce_request(connection, transaction, &announce, b"/announce?key=1"),
+        udp::scrape_request(connection, transaction, &hashes),
+    ];
+    all.extend(answers);
+    all
 }

@@ -43,6 +43,8 @@ fn scrape_urls_by_convention() {
         ("http://example.com/x%064announce", None),
         ("http://example.com/announce/key", None),
         ("http://announce", None),
+        ("udp://example.com:1", Some("udp://example.com:1")),
+        ("UDP://example.com:1/x?k=1", Some("UDP://example.com:1/x?k=1")),
         ("announce", None),
         ("", None),
     ];
