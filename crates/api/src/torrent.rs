@@ -35,6 +35,9 @@ pub struct AddTorrent {
     /// Peers to try at once, beside those that trackers give.
     #[serde(default)]
     pub peers: Vec<SocketAddr>,
+    /// Addresses where peers of it were met a moment ago, to be tried as those that trackers give.
+    #[serde(default)]
+    pub known: Vec<SocketAddr>,
     /// Announce URLs beside those of the metainfo, each a tier of its own, after the others.
     #[serde(default)]
     pub trackers: Vec<String>,
@@ -52,6 +55,7 @@ impl AddTorrent {
             sequential: false,
             limits: Limits::default(),
             peers: Vec::new(),
+            known: Vec::new(),
             trackers: Vec::new(),
         }
     }

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use piecemeal_discovery::tracker::{Fetch, Heard, TrackerStatus};
-use piecemeal_metainfo::{Bitfield, FileIndex, Metainfo, PeerId, PieceIndex, TorrentId};
+use piecemeal_metainfo::{Bitfield, FileIndex, InfoHashes, Metainfo, PeerId, PieceIndex, TorrentId};
 use piecemeal_package::{BlockPool, Job, ResumeFacts, Start};
 
 use crate::rate::Trunk;
+use crate::swarm::PeerSource;
 
 pub use piecemeal_metainfo::Time;
 
@@ -154,6 +155,17 @@ pub enum Goodbye {
 pub enum Note {
     /// To a Shard: here is a new torrent.
     Seat(Box<Seating>),
+    /// To a Shard: here is a magnet link.
+    Seek(Box<Seeking>),
+    /// To a Shard: peers of a torrent, found by the Server.
+    Found {
+        /// Of which torrent.
+        torrent: TorrentId,
+        /// Where they listen.
+        peers: Vec<SocketAddr>,
+        /// How they were found.
+        source: PeerSource,
+    },
     /// To a Shard: end this torrent; answered by [`News::Gone`].
     Unseat {
         /// Which.
@@ -220,8 +232,22 @@ pub struct Seating {
     pub options: Options,
     /// Peers the user named.
     pub peers: Vec<SocketAddr>,
+    /// Addresses where peers of this torrent were met a moment ago.
+    pub known: Vec<SocketAddr>,
     /// Announce URLs beside those of the metainfo, each a tier of its own, after the others.
     pub trackers: Vec<String>,
+}
+
+/// A torrent of which only the name is known: its info dictionary is to be fetched from peers (BEP 9).
+pub struct Seeking {
+    /// Its number.
+    pub torrent: TorrentId,
+    /// What the dictionary must hash to.
+    pub hashes: InfoHashes,
+    /// Announce URLs, each a tier of its own.
+    pub trackers: Vec<String>,
+    /// Peers the user or the link named.
+    pub peers: Vec<SocketAddr>,
 }
 
 /// How a torrent runs.
@@ -277,6 +303,8 @@ pub struct Handed {
 pub enum Command {
     /// A new torrent.
     Add(Box<Seating>),
+    /// Fetch the info dictionary of a magnet link; answered by [`News::Metadata`] and [`News::Gone`].
+    Seek(Box<Seeking>),
     /// End a torrent.
     Remove {
         /// Which.
@@ -314,6 +342,15 @@ pub enum News {
     PieceBad(TorrentId, PieceIndex),
     /// A tracker said this, or failed so.
     Tracker(TorrentId, Heard),
+    /// The info dictionary of a magnet link, hashed right and not yet judged. The search for it is over.
+    Metadata {
+        /// Of which.
+        torrent: TorrentId,
+        /// The raw dictionary.
+        info: Arc<[u8]>,
+        /// Where peers of it were met.
+        known: Vec<SocketAddr>,
+    },
     /// To be kept for the next run.
     Facts(TorrentId, Box<ResumeFacts>),
     /// The torrent has left; nothing more is heard of it.

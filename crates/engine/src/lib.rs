@@ -4,9 +4,12 @@
 pub mod choker;
 mod controller;
 pub mod cx;
+mod finder;
 pub mod peer;
 pub mod picker;
 pub mod rate;
+mod seated;
+mod seeker;
 mod server;
 mod shard;
 pub mod swarm;

@@ -15,6 +15,8 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::controller::{BEAT, Controller};
 use crate::cx::{Ate, ConnId, Cx, Goodbye, Handed, Lease, Net, News, Note, Out, Rng, Sending, Settings};
 use crate::rate::Trunk;
+use crate::seated::Seated;
+use crate::seeker::Seeker;
 
 /// When somebody thirsts for so long, Blocks that trickle in are taken back.
 const QUENCH_EVERY: Duration = Duration::from_secs(1);
@@ -22,7 +24,7 @@ const QUENCH_EVERY: Duration = Duration::from_secs(1);
 /// See the module.
 pub struct Shard {
     settings: Arc<Settings>,
-    controllers: BTreeMap<TorrentId, Seat>,
+    seats: BTreeMap<TorrentId, Seat>,
     routes: BTreeMap<ConnId, TorrentId>,
     /// Exactly the Controllers that have something due, by time.
     beats: BTreeSet<(Time, TorrentId)>,
@@ -38,7 +40,7 @@ pub struct Shard {
 }
 
 struct Seat {
-    controller: Controller,
+    seated: Seated,
     /// As it stands in `beats`; `Time::NEVER`: not there.
     beat: Time,
 }
@@ -48,7 +50,7 @@ impl Shard {
     pub fn new(settings: Settings, seed: [u8; 32], pool_bufs: usize) -> Shard {
         Shard {
             settings: Arc::new(settings),
-            controllers: BTreeMap::new(),
+            seats: BTreeMap::new(),
             routes: BTreeMap::new(),
             beats: BTreeSet::new(),
             thirsty: VecDeque::new(),
@@ -65,8 +67,7 @@ impl Shard {
     pub fn on_bytes(&mut self, now: Time, conn: ConnId, bytes: &[u8]) -> Ate {
         let all = Ate { bytes: bytes.len(), thirsty: false };
         let Some(&torrent) = self.routes.get(&conn) else { return all };
-        let ate =
-            self.visit(now, torrent, |controller, cx| controller.on_bytes(cx, conn, bytes)).unwrap_or(all);
+        let ate = self.visit(now, torrent, |seated, cx| seated.on_bytes(cx, conn, bytes)).unwrap_or(all);
         if ate.thirsty {
             self.thirsts(now, conn);
         }
@@ -76,7 +77,7 @@ impl Shard {
     /// The socket took so many bytes of what [`Shard::with_sealed`] showed.
     pub fn on_wrote(&mut self, now: Time, conn: ConnId, bytes: usize) {
         if let Some(&torrent) = self.routes.get(&conn) {
-            self.visit(now, torrent, |controller, cx| controller.on_wrote(cx, conn, bytes));
+            self.visit(now, torrent, |seated, cx| seated.on_wrote(cx, conn, bytes));
             self.water(now);
         }
     }
@@ -84,20 +85,20 @@ impl Shard {
     /// Shows what is to be sent next. `None`: nothing.
     pub fn with_sealed<R>(&mut self, conn: ConnId, f: impl FnOnce(&[Sending<'_>]) -> R) -> Option<R> {
         let torrent = self.routes.get(&conn)?;
-        self.controllers.get(torrent)?.controller.with_sealed(conn, f)
+        self.seats.get(torrent)?.seated.with_sealed(conn, f)
     }
 
     /// The connection has ended from the other side, or failed.
     pub fn on_closed(&mut self, now: Time, conn: ConnId, why: Goodbye) {
         if let Some(&torrent) = self.routes.get(&conn) {
-            self.visit(now, torrent, |controller, cx| controller.on_closed(cx, conn, why));
+            self.visit(now, torrent, |seated, cx| seated.on_closed(cx, conn, &why));
             self.water(now);
         }
     }
 
     /// A Job was done.
     pub fn on_disk(&mut self, now: Time, torrent: TorrentId, done: Done) {
-        self.visit(now, torrent, |controller, cx| controller.on_disk(cx, done));
+        self.visit(now, torrent, |seated, cx| seated.on_disk(cx, done));
         self.water(now);
     }
 
@@ -109,7 +110,7 @@ impl Shard {
         fetch: FetchId,
         result: Result<&[u8], FetchFailure>,
     ) {
-        self.visit(now, torrent, |controller, cx| controller.on_fetched(cx, fetch, result));
+        self.visit(now, torrent, |seated, cx| seated.on_fetched(cx, fetch, result));
     }
 
     /// The Server says something.
@@ -119,28 +120,36 @@ impl Shard {
                 let torrent = seating.torrent;
                 let settings = self.settings.clone();
                 let controller = Controller::new(&mut self.cx(now), settings, *seating);
-                self.controllers.insert(torrent, Seat { controller, beat: Time::NEVER });
-                self.visit(now, torrent, |_, _| {});
+                self.seat(now, torrent, Seated::Controller(Box::new(controller)));
+            }
+            Note::Seek(seeking) => {
+                let torrent = seeking.torrent;
+                let settings = self.settings.clone();
+                let seeker = Seeker::new(&mut self.cx(now), settings, *seeking);
+                self.seat(now, torrent, Seated::Seeker(Box::new(seeker)));
+            }
+            Note::Found { torrent, peers, source } => {
+                self.visit(now, torrent, |seated, cx| seated.learn(cx, &peers, source));
             }
             Note::Unseat { torrent, delete } => {
-                if self.visit(now, torrent, |controller, cx| controller.leave(cx, delete)).is_none() {
+                if self.visit(now, torrent, |seated, cx| seated.leave(cx, delete)).is_none() {
                     self.out.news.push(News::Gone(torrent));
                 }
             }
             Note::Change(torrent, change) => {
-                self.visit(now, torrent, |controller, cx| controller.on_change(cx, change));
+                self.visit(now, torrent, |seated, cx| seated.on_change(cx, change));
             }
             Note::Hand(handed) => self.on_handed(now, &handed),
             Note::DialFailed { torrent, to, why } => {
-                self.visit(now, torrent, |controller, cx| controller.on_dial_failed(cx, to, &why));
+                self.visit(now, torrent, |seated, cx| seated.on_dial_failed(cx, to, &why));
             }
             Note::Lease { down, up } => {
                 let limit = |bytes| (bytes > 0).then_some(bytes);
                 self.lease.down.set_limit(limit(down), now);
                 self.lease.up.set_limit(limit(up), now);
-                let all: Vec<_> = self.controllers.keys().copied().collect();
+                let all: Vec<_> = self.seats.keys().copied().collect();
                 for torrent in all {
-                    self.visit(now, torrent, Controller::spend_parts);
+                    self.visit(now, torrent, Seated::spend_parts);
                 }
             }
             // These go the other way.
@@ -153,7 +162,7 @@ impl Shard {
         while let Some(&(beat, torrent)) = self.beats.first()
             && beat <= now
         {
-            self.visit(now, torrent, |controller, cx| controller.heartbeat(cx));
+            self.visit(now, torrent, |seated, cx| seated.heartbeat(cx));
         }
         self.divide(now);
         if self.quench_at <= now {
@@ -177,7 +186,7 @@ impl Shard {
     fn on_handed(&mut self, now: Time, handed: &Handed) {
         let conn = handed.conn;
         self.routes.insert(conn, handed.torrent);
-        let joined = self.visit(now, handed.torrent, |controller, cx| controller.on_handed(cx, handed));
+        let joined = self.visit(now, handed.torrent, |seated, cx| seated.on_handed(cx, handed));
         if let Err(why) = joined.unwrap_or(Err(Goodbye::Unknown)) {
             self.routes.remove(&conn);
             self.out.net.push(Net::Close(conn, why));
@@ -185,23 +194,28 @@ impl Shard {
         }
     }
 
-    /// Calls a Controller, and does what follows from whatever it did.
+    fn seat(&mut self, now: Time, torrent: TorrentId, seated: Seated) {
+        self.seats.insert(torrent, Seat { seated, beat: Time::NEVER });
+        self.visit(now, torrent, |_, _| {});
+    }
+
+    /// Calls a Controller or Seeker, and does what follows from whatever it did.
     fn visit<R>(
         &mut self,
         now: Time,
         torrent: TorrentId,
-        call: impl FnOnce(&mut Controller, &mut Cx<'_>) -> R,
+        call: impl FnOnce(&mut Seated, &mut Cx<'_>) -> R,
     ) -> Option<R> {
-        let seat = self.controllers.get_mut(&torrent)?;
+        let seat = self.seats.get_mut(&torrent)?;
         let Shard { rng, pool, lease, out, .. } = self;
-        let result = call(&mut seat.controller, &mut Cx { now, rng, pool, lease, out });
-        for conn in seat.controller.take_left() {
+        let result = call(&mut seat.seated, &mut Cx { now, rng, pool, lease, out });
+        for conn in seat.seated.take_left() {
             self.routes.remove(&conn);
             self.thirsty.retain(|thirsty| *thirsty != conn);
             self.out.notes.push(Note::Left { conn });
         }
-        let over = seat.controller.is_over();
-        let beat = if over { Time::NEVER } else { seat.controller.next_heartbeat() };
+        let over = seat.seated.is_over();
+        let beat = if over { Time::NEVER } else { seat.seated.next_heartbeat() };
         if beat != seat.beat {
             self.beats.remove(&(seat.beat, torrent));
             seat.beat = beat;
@@ -210,7 +224,7 @@ impl Shard {
             }
         }
         if over {
-            self.controllers.remove(&torrent);
+            self.seats.remove(&torrent);
             self.out.news.push(News::Gone(torrent));
         }
         Some(result)
@@ -240,9 +254,9 @@ impl Shard {
 
     fn quench(&mut self, now: Time) {
         self.quench_at = now + QUENCH_EVERY;
-        let all: Vec<_> = self.controllers.keys().copied().collect();
+        let all: Vec<_> = self.seats.keys().copied().collect();
         for torrent in all {
-            self.visit(now, torrent, Controller::quench);
+            self.visit(now, torrent, Seated::quench);
         }
     }
 
@@ -259,8 +273,8 @@ impl Shard {
             return;
         }
         self.turn += 1;
-        let torrents: Vec<_> = self.controllers.keys().copied().collect();
-        let demands: Vec<_> = self.controllers.values().map(|seat| seat.controller.demands()).collect();
+        let torrents: Vec<_> = self.seats.keys().copied().collect();
+        let demands: Vec<_> = self.seats.values().map(|seat| seat.seated.demands()).collect();
         let mut parts = [vec![0; torrents.len()], vec![0; torrents.len()]];
         for (at, part) in parts.iter_mut().enumerate() {
             let wanted: Vec<_> = demands.iter().map(|demand| demand[at]).collect();
@@ -275,7 +289,7 @@ impl Shard {
             }
             self.lease.down.begin_part(parts[0][at]);
             self.lease.up.begin_part(parts[1][at]);
-            self.visit(now, torrent, Controller::spend_parts);
+            self.visit(now, torrent, Seated::spend_parts);
             self.lease.down.end_part();
             self.lease.up.end_part();
         }

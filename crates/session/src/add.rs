@@ -117,6 +117,7 @@ pub(crate) fn prepare(
             boot,
             options,
             peers: add.peers,
+            known: add.known,
             trackers: add.trackers,
         },
         torrent: Torrent::new(meta, (dir, real_dir), wanted, options, claim, before),

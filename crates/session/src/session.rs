@@ -24,8 +24,6 @@ use crate::store::Store;
 use crate::table::{Errand, Table, Torrent};
 use crate::words;
 
-/// How long the news thread waits at a time: the most that a shutdown waits for it.
-const TURN: Duration = Duration::from_millis(100);
 /// Of a farewell's time, what the engine does not get: its threads end a little after it, and facts are written last.
 const AFTER_ENGINE: Duration = Duration::from_millis(900);
 /// However late it is, facts that are ready get this long to be written.
@@ -298,12 +296,10 @@ impl Shared {
     /// The life of the news thread.
     fn listen(&self, shell: &Shell, stop: &AtomicBool) {
         while !stop.load(Ordering::Acquire) {
-            let asked = Instant::now();
-            match shell.recv_news(Some(TURN)) {
+            match shell.recv_news(None) {
                 Some(news) => self.hear(news),
-                // None of the two that answer "nothing" waits for nothing, but the engine's end.
-                None if asked.elapsed() < TURN / 2 => return self.engine_died(),
-                None => {}
+                None if stop.load(Ordering::Acquire) => {}
+                None => return self.engine_died(),
             }
         }
     }
@@ -336,6 +332,7 @@ impl Shared {
         let until = Instant::now() + deadline;
         let Running { shell, news, stop } = running;
         stop.store(true, Ordering::Release);
+        shell.let_listener_go();
         // A panic there has been reported by the thread itself.
         let _ = news.join();
         self.table().end();

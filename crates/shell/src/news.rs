@@ -35,6 +35,8 @@ struct Inside {
     lost: u64,
     /// No more will come.
     closed: bool,
+    /// Whoever listens is to be let go once, news or not.
+    let_go: bool,
 }
 
 enum Sure {
@@ -82,7 +84,7 @@ impl NewsBox {
             if let Some(news) = inside.take() {
                 return Some(news);
             }
-            if inside.closed {
+            if inside.closed || std::mem::take(&mut inside.let_go) {
                 return None;
             }
             inside = match until {
@@ -93,6 +95,12 @@ impl NewsBox {
                 }
             };
         }
+    }
+
+    /// Lets the listener go: one wait, this one or the next, ends without News.
+    pub(crate) fn let_go(&self) {
+        self.lock().let_go = true;
+        self.came.notify_all();
     }
 
     /// How many News were lost since the start.

@@ -150,6 +150,11 @@ impl Shell {
         self.news.recv(timeout)
     }
 
+    /// Lets whoever waits in [`Shell::recv_news`] go: one wait, this one or the next, ends without News.
+    pub fn let_listener_go(&self) {
+        self.news.let_go();
+    }
+
     /// How many News were lost because nobody took them.
     pub fn lost_news(&self) -> u64 {
         self.news.lost()

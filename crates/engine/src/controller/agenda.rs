@@ -20,6 +20,8 @@ pub(super) enum Due {
     Connect,
     /// Announce.
     Announce,
+    /// Tell peers of peers.
+    Pex,
     /// Blocks wait too long behind a gap.
     Flush,
     /// Try the disk again.
@@ -31,12 +33,13 @@ pub(super) enum Due {
 }
 
 impl Due {
-    const ALL: [Due; 9] = [
+    const ALL: [Due; 10] = [
         Due::Requests,
         Due::Choke,
         Due::Reap,
         Due::Connect,
         Due::Announce,
+        Due::Pex,
         Due::Flush,
         Due::Retry,
         Due::Resume,

@@ -3,20 +3,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use piecemeal_discovery::tracker::{Heard as TrackerHeard, Outcome};
-use piecemeal_metainfo::PieceIndex;
+use piecemeal_metainfo::{Bitfield, PieceIndex};
 use piecemeal_wire::allowed_fast::allowed_fast_set;
 
 use super::Controller;
 use super::agenda::Due;
 use crate::choker::{ChokeFacts, JUDGE_EVERY};
-use crate::cx::{Cx, Goodbye, Handed, Net, News, Note};
+use crate::cx::{Cx, Goodbye, Handed, Net, News};
 use crate::peer::{Hello, Ourselves, PeerConnection};
 use crate::picker::{Has, PeerSlot};
-use crate::swarm::{PeerSource, Refusal, Why};
+use crate::swarm::PeerSource;
 
-/// Dials a torrent may have under way, so that one with a thousand addresses leaves room for others.
-const MOST_DIALING: usize = 32;
 /// A peer hears from us at least this often; BEP 3: keepalives "are generally sent once every two minutes".
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(100);
 /// A peer that says nothing for longer is gone; longer than two minutes, and some for the way.
@@ -29,60 +26,26 @@ const ALLOWED_FAST: usize = 5;
 impl Controller {
     /// Dials whose time has come, while there is room.
     pub(super) fn connect(&mut self, cx: &mut Cx<'_>) {
-        if !self.is_running() {
-            return;
-        }
-        while self.has_room() {
-            let Some(to) = self.swarm.next_to_dial(cx.now, cx.rng) else { break };
-            self.dialing += 1;
-            cx.out.notes.push(Note::Dial { torrent: self.torrent, to });
-        }
-        self.plan_dials();
+        self.finder.connect(cx, self.peers.len());
+        self.plan_search();
     }
 
-    fn has_room(&self) -> bool {
-        self.dialing < MOST_DIALING && self.peers.len() + self.dialing < self.settings.max_conns_per_torrent
-    }
-
-    /// When the next dial is due.
-    fn plan_dials(&mut self) {
-        let due = self.is_running() && self.has_room();
-        let at = if due { self.swarm.next_due() } else { piecemeal_metainfo::Time::NEVER };
-        self.agenda.set(Due::Connect, at);
+    /// When to dial and to announce next.
+    pub(super) fn plan_search(&mut self) {
+        self.agenda.set(Due::Connect, self.finder.next_dial(self.peers.len()));
+        self.agenda.set(Due::Announce, self.finder.next_announce());
     }
 
     /// A dial came to nothing.
     pub fn on_dial_failed(&mut self, cx: &mut Cx<'_>, to: SocketAddr, why: &Goodbye) {
-        self.dialing = self.dialing.saturating_sub(1);
-        match why {
-            Goodbye::Crowded | Goodbye::Leaving => self.swarm.dial_postponed(to, cx.now),
-            Goodbye::Ourselves => {
-                let ourselves = self.settings.peer_id;
-                // The answer is known; asking makes the Swarm remember the address as ours.
-                let _ = self.swarm.connected(to, ourselves, false, cx.now);
-            }
-            _ => self.swarm.dial_failed(to, cx.now),
-        }
-        self.plan_dials();
+        self.finder.on_dial_failed(cx, to, why);
+        self.plan_search();
     }
 
-    /// Peers the user named.
-    pub(super) fn add_peers(&mut self, cx: &mut Cx<'_>, peers: &[SocketAddr]) {
-        for addr in peers {
-            self.swarm.learn(*addr, PeerSource::Manual, cx.now);
-        }
-        self.agenda.by(Due::Connect, cx.now);
-    }
-
-    /// A tracker gave addresses, or words.
-    pub(super) fn tracker_said(&mut self, cx: &mut Cx<'_>, heard: TrackerHeard) {
-        if let Outcome::Answered { peers, .. } = &heard.outcome {
-            for addr in peers {
-                self.swarm.learn(*addr, PeerSource::Tracker, cx.now);
-            }
-            self.plan_dials();
-        }
-        cx.out.news.push(News::Tracker(self.torrent, heard));
+    /// Addresses to try.
+    pub fn learn(&mut self, cx: &mut Cx<'_>, peers: &[SocketAddr], source: PeerSource) {
+        self.finder.learn(cx.now, peers.iter().copied(), source);
+        self.plan_search();
     }
 
     /// A peer is here.
@@ -90,30 +53,16 @@ impl Controller {
     /// # Errors
     /// Why it cannot stay.
     pub(super) fn join(&mut self, cx: &mut Cx<'_>, handed: &Handed) -> Result<(), Goodbye> {
-        if handed.outgoing {
-            self.dialing = self.dialing.saturating_sub(1);
-        }
-        if !self.is_running() {
-            self.swarm.dial_postponed(handed.addr, cx.now);
-            return Err(Goodbye::Unknown);
-        }
-        if self.peers.len() >= self.settings.max_conns_per_torrent {
-            self.swarm.dial_postponed(handed.addr, cx.now);
-            return Err(Goodbye::Crowded);
-        }
-        let may_stay = self.swarm.connected(handed.addr, handed.peer_id, !handed.outgoing, cx.now);
-        may_stay.map_err(|refusal| match refusal {
-            Refusal::Duplicate => Goodbye::Duplicate,
-            Refusal::Ourselves => Goodbye::Ourselves,
-            Refusal::Banned => Goodbye::Banned,
-            Refusal::Crowded => Goodbye::Crowded,
-        })?;
-        let mut peer = PeerConnection::new(cx.now, handed, self.meta.piece_count());
+        let Handed { addr, peer_id, outgoing, .. } = *handed;
+        self.finder.admit(cx.now, addr, peer_id, outgoing, self.peers.len())?;
+        let mut peer = PeerConnection::new(cx.now, handed, Some(self.meta.piece_count()));
         peer.introduce_us(cx, self.package.have());
         let ourselves = Ourselves {
             client: &self.settings.client,
             port: self.settings.port,
             upload_only: self.package.is_complete(),
+            metadata_size: u32::try_from(self.meta.raw_info().len()).ok(),
+            pex: !self.meta.info().private,
         };
         peer.greet(cx, &ourselves);
         if peer.is_fast() && !self.package.have().none() {
@@ -125,16 +74,23 @@ impl Controller {
         self.picker.peer_joined(peer.has_for_picker());
         self.peers.insert(peer);
         self.agenda.by(Due::Reap, cx.now + REAP_EVERY);
-        self.plan_dials();
+        self.plan_pex(cx);
+        self.plan_search();
         Ok(())
     }
 
     /// A peer told all it has.
-    pub(super) fn introduced(&mut self, cx: &mut Cx<'_>, slot: PeerSlot) -> Result<(), Goodbye> {
+    pub(super) fn introduced(
+        &mut self,
+        cx: &mut Cx<'_>,
+        slot: PeerSlot,
+        before: &Bitfield,
+        had_all: bool,
+    ) -> Result<(), Goodbye> {
         let Some(peer) = self.peers.get(slot) else { return Ok(()) };
-        let nothing = piecemeal_metainfo::Bitfield::new(self.meta.piece_count());
-        self.picker.peer_left(Has::Bits(&nothing));
+        self.picker.peer_left(if had_all { Has::All } else { Has::Bits(before) });
         self.picker.peer_joined(peer.has_for_picker());
+        self.finder.set_seed(peer.addr(), peer.is_seed());
         self.update_interest(cx, slot);
         self.note_seed(slot)
     }
@@ -164,7 +120,7 @@ impl Controller {
         } else {
             self.picker.has_no_more(piece);
         }
-        self.swarm.set_seed(peer.addr(), false);
+        self.finder.set_seed(peer.addr(), false);
         self.update_interest(cx, slot);
     }
 
@@ -172,16 +128,23 @@ impl Controller {
     pub(super) fn hello(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, hello: Hello) -> Result<(), Goodbye> {
         let Some(peer) = self.peers.get(slot) else { return Ok(()) };
         if let Some(port) = hello.port.filter(|_| !peer.is_outgoing()) {
-            self.swarm.listens_at(peer.addr(), port, cx.now);
+            self.finder.listens_at(peer.addr(), port, cx.now);
         }
         self.note_seed(slot)
+    }
+
+    /// A peer asks for a piece of the info dictionary.
+    pub(super) fn give_metadata(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, piece: u32) {
+        if let Some(peer) = self.peers.get_mut(slot) {
+            peer.give_metadata(cx, self.meta.raw_info(), piece);
+        }
     }
 
     /// Two that want nothing part.
     fn note_seed(&mut self, slot: PeerSlot) -> Result<(), Goodbye> {
         let Some(peer) = self.peers.get(slot) else { return Ok(()) };
         if peer.is_seed() {
-            self.swarm.set_seed(peer.addr(), true);
+            self.finder.set_seed(peer.addr(), true);
         }
         let useless = self.package.is_complete() && peer.is_introduced() && peer.is_upload_only();
         if useless { Err(Goodbye::Useless) } else { Ok(()) }
@@ -227,7 +190,7 @@ impl Controller {
     pub(super) fn ban(&mut self, cx: &mut Cx<'_>, who: SocketAddr, why: Goodbye) {
         let ip = who.ip().to_canonical();
         cx.out.news.push(News::Banned(self.torrent, who, why.clone()));
-        self.swarm.ban(ip);
+        self.finder.ban(who);
         for slot in self.peers.round(0) {
             if self.peers.get(slot).is_some_and(|peer| peer.addr().ip().to_canonical() == ip) {
                 self.send_away(cx, slot, why.clone());
@@ -255,18 +218,12 @@ impl Controller {
         let Some(mut peer) = self.peers.remove(slot) else { return };
         self.picker.forget_peer(slot);
         self.picker.peer_left(peer.has_for_picker());
-        let never_spoke = !peer.is_introduced() && peer.down().total() == 0;
-        let why = match why {
-            Goodbye::Broke(_) | Goodbye::Poisoned | Goodbye::Banned | Goodbye::Silent => Why::Fault,
-            Goodbye::Closed | Goodbye::Failed(_) if never_spoke => Why::Fault,
-            Goodbye::Useless => Why::Idle,
-            _ => Why::Normal,
-        };
-        self.swarm.disconnected(peer.addr(), cx.now, why);
+        let spoke = peer.is_introduced() || peer.down().total() > 0;
+        self.finder.parted(cx.now, peer.addr(), why, spoke);
         self.left.push(peer.conn());
         peer.end(cx);
         if self.is_running() {
-            self.plan_dials();
+            self.plan_search();
             // Its slot is free for another, and its Blocks for others.
             self.agenda.by(Due::Choke, cx.now);
             self.agenda.by(Due::Requests, cx.now);

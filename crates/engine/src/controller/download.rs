@@ -151,7 +151,7 @@ impl Controller {
         }
         self.incomplete();
         self.agenda.by(Due::Requests, cx.now);
-        self.agenda.by(Due::Connect, cx.now);
+        self.plan_search();
     }
 
     /// Looks after all peers: who owes us too long, who is worth asking, who waits for the budget.

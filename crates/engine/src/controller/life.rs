@@ -3,30 +3,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use piecemeal_discovery::tracker::{AnnounceFacts, Identity, Trackers};
-use piecemeal_metainfo::{Metainfo, PieceIndex};
+use piecemeal_discovery::tracker::AnnounceFacts;
+use piecemeal_metainfo::PieceIndex;
 use piecemeal_package::{Fence, Package, PackageState, ResumeFacts, Start, Trouble, TroubleKind};
-use rand_core::Rng;
 
 use super::agenda::{Agenda, Due};
 use super::blame::Blame;
 use super::peers::Peers;
+use super::pex::Gossip;
 use super::snapshot::Ledger;
 use super::warmth::Warmth;
 use super::{Controller, Scratch};
 use crate::choker::{ChokeLimits, Choker};
-use crate::cx::{Cx, Goodbye, Net, News, Note, Options, Seating, Settings};
+use crate::cx::{Cx, Goodbye, News, Options, Seating, Settings};
+use crate::finder::Finder;
 use crate::picker::Picker;
 use crate::rate::Budget;
-use crate::swarm::{PeerSource, Swarm, SwarmLimits};
+use crate::swarm::PeerSource;
 
 /// The disk is tried again after this.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 /// Peers asked of a tracker while we download (libtorrent's `num_want`), and while we only give.
 const WANT_DOWNLOADING: u32 = 200;
 const WANT_SEEDING: u32 = 50;
-/// Peers known are enough: no more are asked for.
-const ENOUGH_KNOWN: usize = 1000;
 
 /// How far a torrent is in its life.
 #[derive(Debug)]
@@ -35,8 +34,6 @@ pub(super) enum Life {
     Opening,
     /// Its content is open; it is in its swarm, or not.
     Open {
-        /// It speaks to peers and trackers.
-        running: bool,
         /// Its user was told that all is there.
         told_complete: bool,
     },
@@ -52,11 +49,13 @@ pub(super) enum Life {
 impl Controller {
     /// A torrent that begins to look at its files.
     pub fn new(cx: &mut Cx<'_>, settings: Arc<Settings>, seating: Seating) -> Controller {
-        let Seating { torrent, meta, wanted, facts, start, boot, options, peers, trackers } = seating;
-        let mut swarm = Swarm::new(settings.peer_id, SwarmLimits::default());
-        for addr in peers {
-            swarm.learn(addr, PeerSource::Manual, cx.now);
-        }
+        let Seating { torrent, meta, wanted, facts, start, boot, options, peers, known, trackers } = seating;
+        let more = trackers.into_iter().map(|url| vec![url]);
+        let tiers: Vec<_> = meta.trackers().iter().cloned().chain(more).collect();
+        let private = meta.info().private;
+        let mut finder = Finder::new(cx, torrent, settings.clone(), meta.wire_hash(), &tiers, private);
+        finder.learn(cx.now, peers, PeerSource::Manual);
+        finder.learn(cx.now, known, PeerSource::Resume);
         let totals = facts.as_ref().map_or((0, 0), |facts| (facts.downloaded, facts.uploaded));
         let slots =
             ChokeLimits { friends: settings.upload_slots, ..ChokeLimits::new(meta.info().piece_length) };
@@ -67,12 +66,11 @@ impl Controller {
             picker: new_picker(&package),
             package,
             choker: Choker::new(slots),
-            swarm,
-            trackers: new_trackers(cx, &settings, &meta, trackers),
+            finder,
             peers: Peers::default(),
-            dialing: 0,
             blame: Blame::default(),
             warmth: Warmth::default(),
+            gossip: Gossip::default(),
             down: Budget::new(limit(options.down_limit), cx.now),
             up: Budget::new(limit(options.up_limit), cx.now),
             agenda: Agenda::new(),
@@ -94,12 +92,12 @@ impl Controller {
 
     /// It speaks to peers and trackers.
     pub(super) fn is_running(&self) -> bool {
-        matches!(self.life, Life::Open { running: true, .. })
+        self.finder.is_running()
     }
 
     /// All is said and done: the Shard may drop it.
     pub fn is_over(&self) -> bool {
-        matches!(self.life, Life::Leaving { closed: true }) && self.trackers.is_quiet()
+        matches!(self.life, Life::Leaving { closed: true }) && self.finder.is_quiet()
     }
 
     /// The content is open.
@@ -107,7 +105,7 @@ impl Controller {
         if !matches!(self.life, Life::Opening) {
             return;
         }
-        self.life = Life::Open { running: false, told_complete: false };
+        self.life = Life::Open { told_complete: false };
         self.picker = new_picker(&self.package);
         self.picker.set_sequential(self.options.sequential);
         for piece in self.package.have().iter_ones() {
@@ -136,51 +134,41 @@ impl Controller {
     }
 
     fn run(&mut self, cx: &mut Cx<'_>) {
-        let Life::Open { running, .. } = &mut self.life else { return };
-        if std::mem::replace(running, true) {
-            return;
+        if matches!(self.life, Life::Open { .. }) && self.finder.start(cx) {
+            self.finder.set_seeding(self.package.is_complete());
+            self.plan_search();
+            self.touch(cx.now);
         }
-        self.swarm.set_seeding(self.package.is_complete());
-        self.trackers.start(cx.now);
-        cx.out.notes.push(Note::Open { torrent: self.torrent, open: true });
-        self.agenda.by(Due::Announce, cx.now);
-        self.agenda.by(Due::Connect, cx.now);
-        self.touch(cx.now);
     }
 
     fn halt(&mut self, cx: &mut Cx<'_>) {
-        let Life::Open { running, .. } = &mut self.life else { return };
-        if !std::mem::replace(running, false) {
+        if !self.finder.is_running() {
             return;
         }
-        cx.out.notes.push(Note::Open { torrent: self.torrent, open: false });
         self.send_all_away(cx, &Goodbye::Leaving);
-        let facts = self.announce_facts();
-        let mut fetches = Vec::new();
-        self.trackers.stop(cx.now, &facts, &mut fetches);
-        cx.out.net.extend(fetches.into_iter().map(|fetch| Net::Fetch(self.torrent, fetch)));
-        for due in [Due::Requests, Due::Choke, Due::Reap, Due::Connect, Due::Announce] {
+        self.finder.stop(cx, &self.announce_facts());
+        for due in [Due::Requests, Due::Choke, Due::Reap] {
             self.agenda.set(due, piecemeal_metainfo::Time::NEVER);
         }
+        self.plan_search();
         self.touch(cx.now);
     }
 
     /// All that is wanted is there.
     pub(super) fn completed(&mut self, cx: &mut Cx<'_>) {
-        let Life::Open { running, told_complete } = &mut self.life else { return };
-        let running = *running;
+        let Life::Open { told_complete } = &mut self.life else { return };
         if std::mem::replace(told_complete, true) {
             return;
         }
         self.snapshot(cx);
         cx.out.news.push(News::Complete(self.torrent));
         self.agenda.set(Due::Resume, cx.now);
-        if !running {
+        if !self.is_running() {
             return;
         }
-        self.swarm.set_seeding(true);
-        self.trackers.complete(cx.now);
-        self.agenda.set(Due::Announce, self.trackers.next_due());
+        self.finder.set_seeding(true);
+        self.finder.complete(cx.now);
+        self.plan_search();
         for (_, peer) in self.peers.iter_mut() {
             peer.set_interested(cx, false);
             peer.tell_upload_only(cx, true);
@@ -191,34 +179,27 @@ impl Controller {
 
     /// Something that is wanted is not there any more.
     pub(super) fn incomplete(&mut self) {
-        if let Life::Open { told_complete, .. } = &mut self.life
+        if let Life::Open { told_complete } = &mut self.life
             && !self.package.is_complete()
         {
             *told_complete = false;
-            self.swarm.set_seeding(false);
+            self.finder.set_seeding(false);
         }
     }
 
     /// Announces what is due.
     pub(super) fn announce(&mut self, cx: &mut Cx<'_>) {
         let facts = self.announce_facts();
-        let mut fetches = Vec::new();
-        self.trackers.heartbeat(cx.now, cx.rng, &facts, &mut fetches);
-        cx.out.net.extend(fetches.into_iter().map(|fetch| Net::Fetch(self.torrent, fetch)));
-        self.agenda.set(Due::Announce, self.trackers.next_due());
+        self.finder.announce(cx, facts);
+        self.plan_search();
     }
 
     fn announce_facts(&self) -> AnnounceFacts {
-        let (known, complete) = (self.swarm.counts().known, self.package.is_complete());
         AnnounceFacts {
             uploaded: self.ledger.up.total(),
             downloaded: self.ledger.down.total(),
             left: self.package.left_bytes(),
-            want: match (known >= ENOUGH_KNOWN, complete) {
-                (true, _) => 0,
-                (false, true) => WANT_SEEDING,
-                (false, false) => WANT_DOWNLOADING,
-            },
+            want: if self.package.is_complete() { WANT_SEEDING } else { WANT_DOWNLOADING },
         }
     }
 
@@ -352,18 +333,4 @@ fn new_picker(package: &Package) -> Picker {
         picker.set_wanted(piece, false);
     }
     picker
-}
-
-fn new_trackers(cx: &mut Cx<'_>, settings: &Settings, meta: &Metainfo, more: Vec<String>) -> Trackers {
-    let identity = Identity {
-        info_hash: meta.wire_hash(),
-        peer_id: settings.peer_id,
-        key: cx.rng.next_u32(),
-        port: settings.port,
-        ipv4: settings.ipv4,
-        ipv6: settings.ipv6,
-    };
-    let tiers: Vec<_> =
-        meta.trackers().iter().cloned().chain(more.into_iter().map(|url| vec![url])).collect();
-    Trackers::new(&tiers, identity, cx.rng)
 }

@@ -5,7 +5,7 @@
 //!
 //! - here: what comes in, and to whom it goes. - `agenda`: what is due. - `life`: opening, running, pausing, trouble,
 //!   leaving. - `crowd`: peers coming and going, dialing, choking. - `download`: Blocks in. - `upload`: Blocks out.
-//! - `blame`: who spoiled a Piece. - `warmth`: what lies in the page cache. - `snapshot`: how it stands.
+//! - `pex`: peers of peers. - `blame`: who spoiled a Piece. - `warmth`: what lies in the page cache. - `snapshot`: how it stands.
 
 mod agenda;
 mod blame;
@@ -13,27 +13,31 @@ mod crowd;
 mod download;
 mod life;
 mod peers;
+mod pex;
 mod snapshot;
 mod upload;
 mod warmth;
 
 use std::sync::Arc;
 
-use piecemeal_discovery::tracker::{FetchFailure, FetchId, Trackers};
+use piecemeal_discovery::tracker::{FetchFailure, FetchId};
 use piecemeal_metainfo::{Metainfo, Time, TorrentId};
 use piecemeal_package::{BlockRef, Done, Package, PackageNews, ResumeFacts, Span};
 
 use crate::choker::Choker;
 use crate::cx::{Ate, Change, ConnId, Cx, Goodbye, Handed, Options, Sending, Settings};
+use crate::finder::Finder;
 use crate::peer::{Heard, Next, PeerConnection};
 use crate::picker::{PeerSlot, Picker};
 use crate::rate::Budget;
-use crate::swarm::Swarm;
+use crate::swarm::PeerSource;
 pub(crate) use agenda::BEAT;
 use agenda::{Agenda, Due};
 use blame::Blame;
 use life::Life;
 use peers::Peers;
+use pex::Gossip;
+pub(crate) use pex::believable;
 use snapshot::Ledger;
 use warmth::Warmth;
 
@@ -47,13 +51,11 @@ pub struct Controller {
     package: Package,
     picker: Picker,
     choker: Choker<PeerSlot>,
-    swarm: Swarm,
-    trackers: Trackers,
+    finder: Finder,
     peers: Peers,
-    /// Dials that were asked of the Server and not answered.
-    dialing: usize,
     blame: Blame,
     warmth: Warmth,
+    gossip: Gossip,
     down: Budget,
     up: Budget,
     agenda: Agenda,
@@ -113,12 +115,16 @@ impl Controller {
             Heard::Choked(lost) => self.choked(slot, &lost),
             Heard::Unchoked | Heard::AllowedFast(_) => {}
             Heard::Interested(_) => self.agenda.by(Due::Choke, cx.now),
-            Heard::Pieces => return self.introduced(cx, slot),
+            Heard::Pieces { before, had_all } => return self.introduced(cx, slot, &before, had_all),
             Heard::Have(piece) => return self.has_piece(cx, slot, piece),
             Heard::DontHave { piece, had_all } => self.has_no_more(cx, slot, piece, had_all),
             Heard::Request(at) => return self.wants_block(cx, slot, at),
             Heard::Rejected(at) => self.rejected(cx, slot, at),
             Heard::Hello(hello) => return self.hello(cx, slot, hello),
+            Heard::WantsMetadata(piece) => self.give_metadata(cx, slot, piece),
+            // We have it.
+            Heard::Metadata { .. } | Heard::NoMetadata(_) => {}
+            Heard::Pex(message) => self.told_of_peers(cx, slot, &message),
         }
         Ok(())
     }
@@ -141,12 +147,12 @@ impl Controller {
     }
 
     /// A peer's connection has ended.
-    pub fn on_closed(&mut self, cx: &mut Cx<'_>, conn: ConnId, why: Goodbye) {
+    pub fn on_closed(&mut self, cx: &mut Cx<'_>, conn: ConnId, why: &Goodbye) {
         let Some(slot) = self.peers.slot_of(conn) else { return };
         if let Goodbye::Unreadable(_) = why {
             self.unreadable(slot);
         }
-        self.part(cx, slot, &why);
+        self.part(cx, slot, why);
     }
 
     /// A peer whose handshake is done, and what came behind it.
@@ -192,11 +198,8 @@ impl Controller {
 
     /// A tracker answered, or did not.
     pub fn on_fetched(&mut self, cx: &mut Cx<'_>, fetch: FetchId, result: Result<&[u8], FetchFailure>) {
-        let heard = self.trackers.on_fetched(cx.now, cx.rng, fetch, result);
-        if let Some(heard) = heard {
-            self.tracker_said(cx, heard);
-        }
-        self.agenda.set(Due::Announce, self.trackers.next_due());
+        self.finder.on_fetched(cx, fetch, result);
+        self.plan_search();
         self.touch(cx.now);
     }
 
@@ -205,12 +208,12 @@ impl Controller {
         match change {
             Change::Options(options) => self.set_options(cx, options),
             Change::Wanted(wanted) => self.set_wanted(cx, wanted),
-            Change::AddPeers(peers) => self.add_peers(cx, &peers),
+            Change::AddPeers(peers) => self.learn(cx, &peers, PeerSource::Manual),
             Change::Retry => self.retry(cx),
             Change::Recheck => self.recheck(cx),
             Change::Announce => {
-                self.trackers.announce_now(cx.now);
-                self.agenda.set(Due::Announce, self.trackers.next_due());
+                self.finder.announce_now(cx.now);
+                self.plan_search();
             }
             Change::Save => self.package.ask_facts(cx.now, &mut cx.out.disk),
         }
@@ -226,6 +229,7 @@ impl Controller {
                 Due::Reap => self.reap(cx),
                 Due::Connect => self.connect(cx),
                 Due::Announce => self.announce(cx),
+                Due::Pex => self.tell_of_peers(cx),
                 Due::Flush => {
                     self.package.tick(cx.now, false, &mut cx.out.disk);
                     self.agenda.set(Due::Flush, self.package.next_due());

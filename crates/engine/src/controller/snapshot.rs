@@ -100,8 +100,8 @@ impl Controller {
             down_rate,
             up_rate,
             peers: self.peers.iter().map(|(slot, peer)| self.peer_snapshot(slot, peer, cx.now)).collect(),
-            known: self.swarm.counts().known,
-            trackers: self.trackers.status(),
+            known: self.finder.known(),
+            trackers: self.finder.trackers(),
             at: cx.now,
         };
         cx.out.news.push(News::Snapshot(Box::new(snapshot)));

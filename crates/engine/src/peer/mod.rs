@@ -22,6 +22,7 @@ use piecemeal_metainfo::{Bitfield, PeerId, PieceIndex, Time};
 use piecemeal_package::{BlockRef, Buf};
 use piecemeal_wire::message::{Head, KEEP_ALIVE, Limits, Message, decode_head};
 use piecemeal_wire::peer_id::client_name;
+use piecemeal_wire::pex::PexMessage;
 
 use crate::cx::{ConnId, Cx, Goodbye, Handed, Net, Sending};
 use crate::picker::Has;
@@ -59,8 +60,13 @@ pub enum Heard {
     Unchoked,
     /// It wants something of us, or no longer does.
     Interested(bool),
-    /// It told all it has; see [`PeerConnection::has`]. Once, and before any [`Heard::Have`].
-    Pieces,
+    /// It told all it has; see [`PeerConnection::has`].
+    Pieces {
+        /// What it had before.
+        before: Bitfield,
+        /// The Picker was told that it has everything.
+        had_all: bool,
+    },
     /// It has one more piece.
     Have(PieceIndex),
     /// It has one piece less (BEP 54).
@@ -78,6 +84,21 @@ pub enum Heard {
     AllowedFast(PieceIndex),
     /// Its extension handshake (BEP 10).
     Hello(Hello),
+    /// It asks for a piece of the info dictionary (BEP 9).
+    WantsMetadata(u32),
+    /// A piece of the info dictionary (BEP 9).
+    Metadata {
+        /// Which.
+        piece: u32,
+        /// Bytes of the whole, as it claims.
+        total: u32,
+        /// As many bytes as this piece of such a dictionary has.
+        data: Vec<u8>,
+    },
+    /// It will not give this piece of the info dictionary (BEP 9).
+    NoMetadata(u32),
+    /// Peers it tells of (BEP 11).
+    Pex(PexMessage),
 }
 
 /// What [`PeerConnection::next`] came to.
@@ -122,15 +143,18 @@ pub struct PeerConnection {
 }
 
 impl PeerConnection {
-    /// A peer of a torrent of `pieces` pieces, whose handshake is done.
-    pub fn new(now: Time, handed: &Handed, pieces: u32) -> PeerConnection {
+    /// A peer of a torrent of `pieces` pieces, whose handshake is done. `None`: how many is not known yet; what it says
+    /// of pieces is passed over then.
+    pub fn new(now: Time, handed: &Handed, pieces: Option<u32>) -> PeerConnection {
+        let limits = Limits { pieces, ..Limits::default() };
+        let pieces = pieces.unwrap_or(0);
         PeerConnection {
             conn: handed.conn,
             addr: handed.addr,
             peer_id: handed.peer_id,
             outgoing: handed.outgoing,
             fast: handed.reserved.fast(),
-            limits: Limits { pieces: Some(pieces), ..Limits::default() },
+            limits,
             reader: Reader::default(),
             has: Bitfield::new(pieces),
             joined_full: false,
@@ -199,6 +223,10 @@ impl PeerConnection {
     }
 
     fn judge(&mut self, cx: &mut Cx<'_>, message: Message<'_>) -> Result<Option<Heard>, Goodbye> {
+        if self.limits.pieces.is_none() && speaks_of_pieces(&message) {
+            self.introduced = true;
+            return Ok(None);
+        }
         Ok(match message {
             Message::Choke => {
                 self.chokes_us = true;
@@ -221,13 +249,15 @@ impl PeerConnection {
                 self.has.set(piece).then_some(Heard::Have(piece))
             }
             Message::Bitfield(bytes) => {
-                Some(self.introduce(Bitfield::from_wire(bytes, self.has.pieces()).ok())?)
+                let has = Bitfield::from_wire(bytes, self.has.pieces());
+                let has = has.map_err(|_| Goodbye::Broke("sends a bitfield with spare bits"))?;
+                Some(self.told_all(has)?)
             }
             Message::HaveAll | Message::HaveNone if !self.fast => {
                 return Err(Goodbye::Broke("speaks BEP 6 without saying so"));
             }
-            Message::HaveAll => Some(self.introduce(Some(Bitfield::full(self.has.pieces())))?),
-            Message::HaveNone => Some(self.introduce(Some(Bitfield::new(self.has.pieces())))?),
+            Message::HaveAll => Some(self.introduce(Bitfield::full(self.has.pieces()))?),
+            Message::HaveNone => Some(self.introduce(Bitfield::new(self.has.pieces()))?),
             Message::Request { piece, begin, len } => {
                 Some(Heard::Request(BlockRef { piece: PieceIndex(piece), begin, len }))
             }
@@ -240,7 +270,7 @@ impl PeerConnection {
                 self.asking.forget(at).then_some(Heard::Rejected(at))
             }
             Message::AllowedFast { piece } => self.allow(piece)?,
-            Message::Extended { id, payload } => self.extended(id, payload)?,
+            Message::Extended { id, payload } => self.extended(cx, id, payload)?,
             Message::Suggest { .. } | Message::Port(_) | Message::Unknown { .. } => None,
             Message::HashRequest(range) => {
                 self.tell(cx, |out| Message::HashReject(range).encode(out));
@@ -250,15 +280,22 @@ impl PeerConnection {
         })
     }
 
-    /// It tells all it has: once, and first.
-    fn introduce(&mut self, has: Option<Bitfield>) -> Result<Heard, Goodbye> {
+    /// It tells all it has, instead of a bitfield (BEP 6): once, and first.
+    fn introduce(&mut self, has: Bitfield) -> Result<Heard, Goodbye> {
         if self.introduced {
             return Err(Goodbye::Broke("tells twice what it has"));
         }
-        self.introduced = true;
-        self.has = has.ok_or(Goodbye::Broke("sends a bitfield with spare bits"))?;
-        self.joined_full = self.has.all();
-        Ok(Heard::Pieces)
+        self.told_all(has)
+    }
+
+    /// A bitfield belongs to the start (BEP 3), but aria2 sends one later too, where that is shorter than many `have`s.
+    fn told_all(&mut self, has: Bitfield) -> Result<Heard, Goodbye> {
+        if std::mem::replace(&mut self.introduced, true) {
+            self.offend("tells again and again what it has")?;
+        }
+        let before = std::mem::replace(&mut self.has, has);
+        let had_all = std::mem::replace(&mut self.joined_full, self.has.all());
+        Ok(Heard::Pieces { before, had_all })
     }
 
     fn allow(&mut self, piece: u32) -> Result<Option<Heard>, Goodbye> {
@@ -347,6 +384,18 @@ impl PeerConnection {
             cx.out.net.push(Net::Write(self.conn));
         }
     }
+}
+
+fn speaks_of_pieces(message: &Message<'_>) -> bool {
+    matches!(
+        message,
+        Message::Have { .. }
+            | Message::Bitfield(_)
+            | Message::HaveAll
+            | Message::HaveNone
+            | Message::AllowedFast { .. }
+            | Message::Request { .. }
+    )
 }
 
 /// Facts.

@@ -41,7 +41,7 @@ impl World {
             pool: BlockPool::new(4),
             lease: Lease { down: Trunk::unlimited(), up: Trunk::unlimited(), upload_bufs: 0 },
             out: Out::default(),
-            peer: PeerConnection::new(Time::ZERO, &handed, PIECES),
+            peer: PeerConnection::new(Time::ZERO, &handed, Some(PIECES)),
         }
     }
 
@@ -127,7 +127,10 @@ fn what_breaks_the_protocol_ends_it() {
         (&[Message::Bitfield(&[0xff, 0, 0xf0])], true),
         (&[Message::HaveAll, Message::HaveNone], false),
         (&[Message::Have { piece: 0 }, Message::HaveAll], false),
-        (&[Message::HaveAll, Message::Bitfield(&[0; 3])], false),
+        // As aria2 does.
+        (&[Message::Have { piece: 0 }, Message::Bitfield(&[0xff, 0, 0])], true),
+        (&[Message::HaveAll, Message::Bitfield(&[0; 3])], true),
+        (&[Message::Bitfield(&[0; 3]); 302], false),
         (&[Message::AllowedFast { piece: PIECES }], false),
         (&[Message::Extended { id: 0, payload: b"not bencode" }], false),
         (&[Message::Extended { id: 77, payload: b"of an extension we never offered" }], true),

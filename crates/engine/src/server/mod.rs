@@ -27,7 +27,8 @@ use piecemeal_metainfo::{InfoHash, TorrentId};
 use piecemeal_wire::handshake::{Handshake, Progress, Reserved};
 
 use crate::cx::{
-    Ate, Command, ConnId, DialId, Goodbye, Handed, Net, News, Note, Out, Seating, Sending, Settings, Time,
+    Ate, Command, ConnId, DialId, Goodbye, Handed, Net, News, Note, Out, Seating, Seeking, Sending, Settings,
+    Time,
 };
 use crate::swarm::normal;
 use directory::Directory;
@@ -128,6 +129,7 @@ impl Server {
     pub fn on_command(&mut self, _now: Time, command: Command) {
         match command {
             Command::Add(seating) => self.add(seating),
+            Command::Seek(seeking) => self.seek(seeking),
             Command::Remove { torrent, delete } => self.remove(torrent, delete),
             Command::Change(torrent, change) => {
                 if self.directory.holds(torrent) {
@@ -254,6 +256,15 @@ impl Server {
         debug_assert!(false, "{torrent:?} is a torrent that is seated already");
         // If it is not even a torrent of its own, the one that has its number goes on.
         if !self.directory.holds(torrent) {
+            self.out.news.push(News::Gone(torrent));
+        }
+    }
+
+    fn seek(&mut self, seeking: Box<Seeking>) {
+        let torrent = seeking.torrent;
+        if !self.shut && self.directory.add(torrent, seeking.hashes.wire()) {
+            self.out.notes.push(Note::Seek(seeking));
+        } else {
             self.out.news.push(News::Gone(torrent));
         }
     }

@@ -45,6 +45,7 @@ fn seating(torrent: TorrentId, meta: Metainfo) -> Box<Seating> {
         boot: [0; 16],
         options: Options::default(),
         peers: vec![],
+        known: vec![],
         trackers: vec![],
     })
 }

@@ -278,6 +278,7 @@ impl Node {
             boot: self.boot,
             options: self.gear.options,
             peers: self.gear.peers.clone(),
+            known: Vec::new(),
             trackers: Vec::new(),
         };
         self.command(net, Command::Add(Box::new(seating)));

@@ -132,18 +132,25 @@ pub(super) fn no_space(world: &mut World) -> Verdict {
     world.finish()
 }
 
-/// Somebody deletes the files of one of two seeds. It gives what it can, and no more.
+/// Somebody deletes the files of one of two seeds. It gives what it can, fetches the rest again, and never takes the
+/// holes of a file that grows anew for content.
 pub(super) fn lost_file(world: &mut World) -> Verdict {
-    let torrent = world.torrent(&Shape::plain(1 << 20, 64 << 10));
-    let poor = world.seed(torrent, Gear::default());
-    world.seed(torrent, Gear::default().line(200_000, 1 << 20));
-    world.leeches(3, torrent);
-    let seconds = world.dice.pick(1..10) as u64;
+    let torrent = world.torrent(&Shape::plain(1 << 20, 32 << 10));
+    let poor = world.seed(torrent, Gear::default().line(1 << 20, 4 << 20));
+    world.seed(torrent, Gear::default().line(1 << 20, 1 << 20));
+    if world.dice.percent(50) {
+        world.leeches(2, torrent);
+    }
+    let seconds = world.dice.pick(1..5) as u64;
     world.run_for(seconds)?;
     world.at(poor, |node, _| {
         node.seats.values_mut().for_each(|seat| seat.tainted = true);
         node.disk.lose_file(torrent, Place::File(FileIndex(0)));
     });
+    for _ in 0..2 {
+        // So slow that there is time to fetch what was lost between two requests.
+        world.leech(torrent, Gear::default().line(1 << 20, 60_000));
+    }
     let others = |world: &World| {
         let others = world.nodes().filter(|node| node.id != poor);
         others.flat_map(|node| node.seats.values()).all(|seat| seat.complete)

@@ -1,0 +1,272 @@
+//! Finding and reaching the peers of one torrent: its Swarm, its Trackers, and the dials under way.
+//!
+//! Owns these three and how they feed each other. Whoever holds a Finder (a Controller, a Seeker) says whether it runs
+//! and how many connections it has, and hears when it must be called again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use piecemeal_discovery::tracker::{
+    AnnounceFacts, FetchFailure, FetchId, Heard, Identity, Outcome, TrackerStatus, Trackers,
+};
+use piecemeal_metainfo::{InfoHash, PeerId, Time, TorrentId};
+use rand_core::Rng;
+
+use crate::cx::{Cx, Goodbye, Net, News, Note, Settings};
+use crate::swarm::{PeerSource, Refusal, Swarm, SwarmLimits, Why};
+
+/// Dials a torrent may have under way, so that one with a thousand addresses leaves room for others.
+const MOST_DIALING: usize = 32;
+/// Peers known are enough: no more are asked for.
+const ENOUGH_KNOWN: usize = 1000;
+
+/// See the module.
+pub(crate) struct Finder {
+    torrent: TorrentId,
+    settings: Arc<Settings>,
+    swarm: Swarm,
+    trackers: Trackers,
+    /// Dials that were asked of the Server and not answered.
+    dialing: usize,
+    /// Peers and trackers are spoken to.
+    running: bool,
+    /// Nobody but its trackers and its user may name peers (BEP 27).
+    private: bool,
+}
+
+impl Finder {
+    pub(crate) fn new(
+        cx: &mut Cx<'_>,
+        torrent: TorrentId,
+        settings: Arc<Settings>,
+        info_hash: InfoHash,
+        tiers: &[Vec<String>],
+        private: bool,
+    ) -> Finder {
+        let identity = Identity {
+            info_hash,
+            peer_id: settings.peer_id,
+            key: cx.rng.next_u32(),
+            port: settings.port,
+            ipv4: settings.ipv4,
+            ipv6: settings.ipv6,
+        };
+        Finder {
+            torrent,
+            swarm: Swarm::new(settings.peer_id, SwarmLimits::default()),
+            trackers: Trackers::new(tiers, identity, cx.rng),
+            settings,
+            dialing: 0,
+            running: false,
+            private,
+        }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.running
+    }
+
+    /// Begins to announce, and takes connections. False if it did already.
+    pub(crate) fn start(&mut self, cx: &mut Cx<'_>) -> bool {
+        if std::mem::replace(&mut self.running, true) {
+            return false;
+        }
+        self.trackers.start(cx.now);
+        cx.out.notes.push(Note::Open { torrent: self.torrent, open: true });
+        true
+    }
+
+    /// Takes no connections any more, and takes leave of its trackers. False if it did already.
+    pub(crate) fn stop(&mut self, cx: &mut Cx<'_>, facts: &AnnounceFacts) -> bool {
+        if !self.vanish(cx) {
+            return false;
+        }
+        let mut fetches = Vec::new();
+        self.trackers.stop(cx.now, facts, &mut fetches);
+        self.fetch(cx, fetches);
+        true
+    }
+
+    /// As [`Finder::stop`], without a word to the trackers. False if it did already.
+    pub(crate) fn vanish(&mut self, cx: &mut Cx<'_>) -> bool {
+        if !std::mem::replace(&mut self.running, false) {
+            return false;
+        }
+        cx.out.notes.push(Note::Open { torrent: self.torrent, open: false });
+        true
+    }
+
+    /// Whether the farewells are over.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.trackers.is_quiet()
+    }
+
+    /// Remembers addresses. Of a private torrent only its trackers and its user are believed.
+    pub(crate) fn learn(
+        &mut self,
+        now: Time,
+        addrs: impl IntoIterator<Item = SocketAddr>,
+        source: PeerSource,
+    ) {
+        let believed = !self.private
+            || matches!(
+                source,
+                PeerSource::Manual | PeerSource::Tracker | PeerSource::Resume | PeerSource::Incoming
+            );
+        if believed {
+            for addr in addrs {
+                self.swarm.learn(addr, source, now);
+            }
+        }
+    }
+
+    /// Dials whose time has come, while there is room beside `connected` peers.
+    pub(crate) fn connect(&mut self, cx: &mut Cx<'_>, connected: usize) {
+        while self.running && self.has_room(connected) {
+            let Some(to) = self.swarm.next_to_dial(cx.now, cx.rng) else { break };
+            self.dialing += 1;
+            cx.out.notes.push(Note::Dial { torrent: self.torrent, to });
+        }
+    }
+
+    /// When [`Finder::connect`] has something to do.
+    pub(crate) fn next_dial(&self, connected: usize) -> Time {
+        if self.running && self.has_room(connected) { self.swarm.next_due() } else { Time::NEVER }
+    }
+
+    fn has_room(&self, connected: usize) -> bool {
+        self.dialing < MOST_DIALING && connected + self.dialing < self.settings.max_conns_per_torrent
+    }
+
+    /// A dial came to nothing.
+    pub(crate) fn on_dial_failed(&mut self, cx: &mut Cx<'_>, to: SocketAddr, why: &Goodbye) {
+        self.dialing = self.dialing.saturating_sub(1);
+        match why {
+            Goodbye::Crowded | Goodbye::Leaving => self.swarm.dial_postponed(to, cx.now),
+            Goodbye::Ourselves => {
+                let ourselves = self.settings.peer_id;
+                // The answer is known; asking makes the Swarm remember the address as ours.
+                let _ = self.swarm.connected(to, ourselves, false, cx.now);
+            }
+            _ => self.swarm.dial_failed(to, cx.now),
+        }
+    }
+
+    /// A peer whose handshake is done: may it stay beside `connected` others?
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn admit(
+        &mut self,
+        now: Time,
+        addr: SocketAddr,
+        peer_id: PeerId,
+        outgoing: bool,
+        connected: usize,
+    ) -> Result<(), Goodbye> {
+        self.dialing = self.dialing.saturating_sub(usize::from(outgoing));
+        let crowded = connected >= self.settings.max_conns_per_torrent;
+        if !self.running || crowded {
+            self.swarm.dial_postponed(addr, now);
+            return Err(if crowded { Goodbye::Crowded } else { Goodbye::Unknown });
+        }
+        let may_stay = self.swarm.connected(addr, peer_id, !outgoing, now);
+        may_stay.map_err(|refusal| match refusal {
+            Refusal::Duplicate => Goodbye::Duplicate,
+            Refusal::Ourselves => Goodbye::Ourselves,
+            Refusal::Banned => Goodbye::Banned,
+            Refusal::Crowded => Goodbye::Crowded,
+        })
+    }
+
+    /// A connection that was admitted has ended; `spoke` is false if its peer never said or gave anything.
+    pub(crate) fn parted(&mut self, now: Time, addr: SocketAddr, why: &Goodbye, spoke: bool) {
+        let why = match why {
+            Goodbye::Broke(_) | Goodbye::Poisoned | Goodbye::Banned | Goodbye::Silent => Why::Fault,
+            Goodbye::Closed | Goodbye::Failed(_) if !spoke => Why::Fault,
+            Goodbye::Useless => Why::Idle,
+            _ => Why::Normal,
+        };
+        self.swarm.disconnected(addr, now, why);
+    }
+
+    /// Announces what is due. `facts` without how many peers are wanted; `want` is asked for while few are known.
+    pub(crate) fn announce(&mut self, cx: &mut Cx<'_>, facts: AnnounceFacts) {
+        let want = if self.swarm.counts().known >= ENOUGH_KNOWN { 0 } else { facts.want };
+        let mut fetches = Vec::new();
+        self.trackers.heartbeat(cx.now, cx.rng, &AnnounceFacts { want, ..facts }, &mut fetches);
+        self.fetch(cx, fetches);
+    }
+
+    /// A tracker answered, or did not.
+    pub(crate) fn on_fetched(
+        &mut self,
+        cx: &mut Cx<'_>,
+        fetch: FetchId,
+        result: Result<&[u8], FetchFailure>,
+    ) {
+        let Some(heard) = self.trackers.on_fetched(cx.now, cx.rng, fetch, result) else { return };
+        self.heard(cx, heard);
+    }
+
+    fn heard(&mut self, cx: &mut Cx<'_>, heard: Heard) {
+        if let Outcome::Answered { peers, .. } = &heard.outcome {
+            self.learn(cx.now, peers.iter().copied(), PeerSource::Tracker);
+        }
+        cx.out.news.push(News::Tracker(self.torrent, heard));
+    }
+
+    fn fetch(&self, cx: &mut Cx<'_>, fetches: Vec<piecemeal_discovery::tracker::Fetch>) {
+        cx.out.net.extend(fetches.into_iter().map(|fetch| Net::Fetch(self.torrent, fetch)));
+    }
+
+    /// When [`Finder::announce`] has something to do.
+    pub(crate) fn next_announce(&self) -> Time {
+        if self.running { self.trackers.next_due() } else { Time::NEVER }
+    }
+
+    /// The user wants an announce now.
+    pub(crate) fn announce_now(&mut self, now: Time) {
+        self.trackers.announce_now(now);
+    }
+
+    /// The download is complete.
+    pub(crate) fn complete(&mut self, now: Time) {
+        self.trackers.complete(now);
+    }
+
+    /// Whether all that is wanted is there: then seeds are not dialed.
+    pub(crate) fn set_seeding(&mut self, seeding: bool) {
+        self.swarm.set_seeding(seeding);
+    }
+
+    /// The peer connected at `addr` has everything, or has not after all.
+    pub(crate) fn set_seed(&mut self, addr: SocketAddr, seed: bool) {
+        self.swarm.set_seed(addr, seed);
+    }
+
+    /// The peer connected at `addr` listens at `port`.
+    pub(crate) fn listens_at(&mut self, addr: SocketAddr, port: u16, now: Time) {
+        self.swarm.listens_at(addr, port, now);
+    }
+
+    /// Never again speak to whoever is at this address.
+    pub(crate) fn ban(&mut self, who: SocketAddr) {
+        self.swarm.ban(who.ip().to_canonical());
+    }
+
+    /// Addresses known.
+    pub(crate) fn known(&self) -> usize {
+        self.swarm.counts().known
+    }
+
+    /// How the trackers stand.
+    pub(crate) fn trackers(&self) -> Vec<TrackerStatus> {
+        self.trackers.status()
+    }
+
+    /// Addresses that were good, for whoever goes on with this torrent; at most `most`.
+    pub(crate) fn good_addresses(&self, most: usize) -> Vec<SocketAddr> {
+        self.swarm.worth_keeping(most)
+    }
+}
