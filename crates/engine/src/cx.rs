@@ -85,6 +85,13 @@ pub enum Net {
     Read(ConnId),
     /// Close without a word; there will be no `on_closed` for it.
     Close(ConnId, Goodbye),
+    /// Send this; whether it arrives nobody knows.
+    Datagram {
+        /// Where to.
+        to: SocketAddr,
+        /// What.
+        bytes: Vec<u8>,
+    },
     /// Ask a tracker; answer with `Shard::on_fetched`.
     Fetch(TorrentId, Fetch),
 }

@@ -37,6 +37,8 @@ pub trait Front: Driven {
     fn on_dialed(&mut self, now: Time, dial: DialId, to: SocketAddr, result: Result<ConnId, String>);
     /// Someone commands.
     fn on_command(&mut self, now: Time, command: Command);
+    /// A datagram came.
+    fn on_datagram(&mut self, now: Time, from: SocketAddr, bytes: &[u8]);
 }
 
 /// The verbs of a Shard.
@@ -92,6 +94,9 @@ impl Front for Server {
     }
     fn on_command(&mut self, now: Time, command: Command) {
         Server::on_command(self, now, command)
+    }
+    fn on_datagram(&mut self, now: Time, from: SocketAddr, bytes: &[u8]) {
+        Server::on_datagram(self, now, from, bytes)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod offline;
 mod send;
 mod shell;
 mod tcp;
+mod udp;
 
 pub use disk::Storage;
 pub use engine_loop::Stats;

@@ -93,8 +93,8 @@ impl Shell {
     ) -> Result<Shell, ShellError> {
         let ShellSettings { mut engine, listen, pool_bytes, disk_threads, seed } = settings;
         let system = |what| move |why| ShellError::System { what, why };
-        let listeners = tcp::listen(&listen).map_err(|(addr, why)| ShellError::Listen { addr, why })?;
-        let listening: Vec<SocketAddr> = listeners.iter().map(|(_, bound)| *bound).collect();
+        let doors = tcp::listen(&listen).map_err(|(addr, why)| ShellError::Listen { addr, why })?;
+        let listening: Vec<SocketAddr> = doors.iter().map(|door| door.addr).collect();
         engine.port = listening.first().map_or(0, SocketAddr::port);
         let seed = seed.map_or_else(entropy::seed, Ok).map_err(system("without randomness"))?;
 
@@ -115,7 +115,7 @@ impl Shell {
             poll,
             bell,
             inboxes: inboxes.clone(),
-            listeners,
+            doors,
             disk: disk.clone(),
             fetch: Box::new(move |torrent, fetch| client.fetch(torrent, fetch)),
             news: news.clone(),

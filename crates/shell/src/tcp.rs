@@ -6,22 +6,30 @@
 use std::io;
 use std::net::SocketAddr;
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::{TcpListener, TcpStream, UdpSocket};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::udp;
 
 /// Connections the system keeps for us until we accept them; it cuts this to its own bound.
 const BACKLOG: i32 = 1024;
 /// How often all addresses are tried anew, where one port is wanted that is free on each of them.
 const SAME_PORT_TRIES: usize = 16;
 
-/// Listens on every address; addresses with port 0 get one free port, the same for all if that can be had.
+/// Where peers reach us: one address, by TCP and by UDP.
+pub(crate) struct Door {
+    pub(crate) tcp: TcpListener,
+    pub(crate) udp: UdpSocket,
+    pub(crate) addr: SocketAddr,
+}
+
+/// Listens on every address, by TCP and UDP; addresses with port 0 get one free port, the same for all if that can be
+/// had.
 ///
 /// # Errors
 /// The address that could not be had, and the system's reason.
-pub(crate) fn listen(
-    addrs: &[SocketAddr],
-) -> Result<Vec<(TcpListener, SocketAddr)>, (SocketAddr, io::Error)> {
+pub(crate) fn listen(addrs: &[SocketAddr]) -> Result<Vec<Door>, (SocketAddr, io::Error)> {
     for _ in 1..SAME_PORT_TRIES {
         match listen_on_one_port(addrs) {
             Err((_, why)) if why.kind() == io::ErrorKind::AddrInUse => {}
@@ -31,26 +39,24 @@ pub(crate) fn listen(
     listen_on_one_port(addrs)
 }
 
-fn listen_on_one_port(
-    addrs: &[SocketAddr],
-) -> Result<Vec<(TcpListener, SocketAddr)>, (SocketAddr, io::Error)> {
-    let mut listeners: Vec<(TcpListener, SocketAddr)> = Vec::with_capacity(addrs.len());
+fn listen_on_one_port(addrs: &[SocketAddr]) -> Result<Vec<Door>, (SocketAddr, io::Error)> {
+    let mut doors: Vec<Door> = Vec::with_capacity(addrs.len());
     let mut given = 0;
     for &addr in addrs {
         let mut wanted = addr;
         if wanted.port() == 0 {
             wanted.set_port(given);
         }
-        let (listener, bound) = listen_on(wanted).map_err(|why| (addr, why))?;
+        let door = listen_on(wanted).map_err(|why| (addr, why))?;
         if addr.port() == 0 {
-            given = bound.port();
+            given = door.addr.port();
         }
-        listeners.push((listener, bound));
+        doors.push(door);
     }
-    Ok(listeners)
+    Ok(doors)
 }
 
-fn listen_on(addr: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+fn listen_on(addr: SocketAddr) -> io::Result<Door> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         // Each family has its own listener; otherwise the two would be in each other's way.
@@ -61,9 +67,9 @@ fn listen_on(addr: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
-    let listener = TcpListener::from_std(socket.into());
-    let bound = listener.local_addr()?;
-    Ok((listener, bound))
+    let tcp = TcpListener::from_std(socket.into());
+    let addr = tcp.local_addr()?;
+    Ok(Door { tcp, udp: udp::bind(addr)?, addr })
 }
 
 /// Begins to connect; writable means that it ended, well or badly.

@@ -90,6 +90,11 @@ impl Front for ToyFront {
         let patience = PATIENCE;
         self.out.net.extend((0..up).rev().map(|dial| Net::Dial { dial: DialId(dial), to, patience }));
     }
+    /// Sends it back, back to front.
+    fn on_datagram(&mut self, _: Time, from: SocketAddr, bytes: &[u8]) {
+        let bytes = bytes.iter().rev().copied().collect();
+        self.out.net.push(Net::Datagram { to: from, bytes });
+    }
 }
 
 fn told(what: &str, how: String) -> News {
@@ -451,4 +456,22 @@ fn a_taken_port_is_told() {
     };
     let said = Shell::start(settings).err().map(|why| why.to_string()).unwrap_or_default();
     assert!(said.starts_with("cannot listen on 127.0.0.1:"), "{said}");
+}
+
+#[test]
+fn datagrams_come_and_go_by_the_port_of_the_listeners() {
+    let rig = Rig::new(Vec::new());
+    for listening in rig.shell.listening() {
+        let socket = std::net::UdpSocket::bind(SocketAddr::new(listening.ip(), 0)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        // More than one turn takes, so that what is left is found without another event.
+        for at in 0..600_u16 {
+            socket.send_to(&[b'd', at as u8, (at >> 8) as u8], listening).unwrap();
+            let mut answer = [0; 100];
+            let (bytes, from) = socket.recv_from(&mut answer).unwrap();
+            assert_eq!((&answer[..bytes], from), (&[(at >> 8) as u8, at as u8, b'd'][..], *listening));
+        }
+    }
+    let stats = rig.shell.stats();
+    assert!(stats.datagrams_in >= 1200 && stats.datagrams_out >= 1200, "{stats:?}");
 }

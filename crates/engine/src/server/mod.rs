@@ -142,6 +142,9 @@ impl Server {
         }
     }
 
+    /// A datagram came.
+    pub fn on_datagram(&mut self, _now: Time, _from: SocketAddr, _bytes: &[u8]) {}
+
     /// Bytes came on a connection whose handshake is under way.
     pub fn on_bytes(&mut self, _now: Time, conn: ConnId, bytes: &[u8]) -> Ate {
         let all = Ate { bytes: bytes.len(), thirsty: false };

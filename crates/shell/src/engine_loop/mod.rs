@@ -4,18 +4,18 @@
 //! read once a turn. Nothing here decides; that is the engine's. What is fair is decided here: how much one
 //! connection may read or write before the next has its turn.
 //!
-//! - `conns`: the connections by slot. - `sockets`: accepting, dialing, reading. - `settle`: what the engine wants done.
+//! - `conns`: the connections by slot. - `datagrams`: UDP. - `sockets`: accepting, dialing, reading. - `settle`: what the engine wants done.
 //!
 //! The loop sleeps until a socket is ready, a mailbox has something, or something is due, and never wakes otherwise.
 
 mod conns;
+mod datagrams;
 mod settle;
 mod sockets;
 mod stats;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,8 +32,9 @@ use crate::driven::{Data, Front};
 use crate::mailbox::{Doorbell, Mailbox};
 use crate::news::NewsBox;
 use crate::send::SendFiles;
-use crate::tcp::Spare;
+use crate::tcp::{Door, Spare};
 use conns::{Conns, Slot};
+use datagrams::DatagramSockets;
 pub(crate) use stats::Counters;
 pub use stats::Stats;
 
@@ -75,7 +76,7 @@ pub(crate) struct Parts {
     pub(crate) poll: Poll,
     pub(crate) bell: Arc<Doorbell>,
     pub(crate) inboxes: Inboxes,
-    pub(crate) listeners: Vec<(TcpListener, SocketAddr)>,
+    pub(crate) doors: Vec<Door>,
     pub(crate) disk: Arc<DiskPool>,
     pub(crate) fetch: Box<dyn FnMut(TorrentId, Fetch) + Send>,
     pub(crate) news: Arc<NewsBox>,
@@ -93,6 +94,7 @@ pub(crate) struct EngineLoop<F, D> {
     inboxes: Inboxes,
 
     listeners: Vec<Listener>,
+    datagrams: DatagramSockets,
     /// After handles ran out: when to accept again.
     accept_again: Option<Time>,
     spare: Spare,
@@ -163,12 +165,14 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
     /// # Errors
     /// The system refuses to watch a listener.
     pub(crate) fn new(parts: Parts, front: F, data: D) -> io::Result<EngineLoop<F, D>> {
-        let Parts { poll, bell, inboxes, listeners, disk, fetch, news, counters } = parts;
-        let mut watched = Vec::with_capacity(listeners.len());
-        for (at, (mut listener, _)) in listeners.into_iter().enumerate() {
+        let Parts { poll, bell, inboxes, doors, disk, fetch, news, counters } = parts;
+        let (mut watched, mut datagrams) = (Vec::with_capacity(doors.len()), Vec::with_capacity(doors.len()));
+        for (at, Door { tcp: mut listener, udp, addr }) in doors.into_iter().enumerate() {
             poll.registry().register(&mut listener, Token(FIRST_LISTENER - at), Interest::READABLE)?;
             watched.push(Listener { listener, ready: true });
+            datagrams.push((udp, addr));
         }
+        let datagrams = DatagramSockets::watch(&poll, datagrams)?;
         Ok(EngineLoop {
             front,
             data,
@@ -178,6 +182,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             bell,
             inboxes,
             listeners: watched,
+            datagrams,
             accept_again: None,
             spare: Spare::new(),
             conns: Conns::default(),
@@ -215,6 +220,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             }
             self.read_mail();
             self.accept();
+            self.read_datagrams();
             self.read_sockets();
             self.end_dials();
             self.beat();
@@ -249,7 +255,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
     /// How long to sleep; `None`: until something comes.
     fn timeout(&self) -> Option<Duration> {
         let accepts = self.accept_again.is_none() && self.listeners.iter().any(|listener| listener.ready);
-        if accepts || !self.ready.is_empty() || !self.to_write.is_empty() {
+        if accepts || self.datagrams.are_ready() || !self.ready.is_empty() || !self.to_write.is_empty() {
             return Some(Duration::ZERO);
         }
         let dials = self.dials.first().map(|(give_up, _)| *give_up);

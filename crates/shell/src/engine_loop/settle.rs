@@ -133,6 +133,9 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
                 }
             }
             Net::Fetch(torrent, fetch) => (self.fetch)(torrent, fetch),
+            Net::Datagram { to, bytes } => {
+                self.stats.datagrams_out += u64::from(self.datagrams.send(to, &bytes));
+            }
         }
     }
 

@@ -35,6 +35,9 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             listener.ready = true;
             return;
         }
+        if self.datagrams.on_event(event) {
+            return;
+        }
         let slot = Slot(token.0);
         if self.conns.get(slot).is_some_and(|conn| conn.dialing.is_some()) {
             self.on_dial_event(slot);

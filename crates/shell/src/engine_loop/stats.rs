@@ -53,6 +53,10 @@ counters! {
     dialed,
     /// Connections and dials there are now.
     conns,
+    /// Datagrams received.
+    datagrams_in,
+    /// Datagrams sent.
+    datagrams_out,
     /// Jobs given to the disk.
     jobs,
 }
