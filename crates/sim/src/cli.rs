@@ -41,6 +41,7 @@ pub fn cli(args: &[String]) -> ExitCode {
 
 fn play(scenario: &Scenario, wishes: &Wishes) -> bool {
     let (mut events, mut seconds, mut trace, mut failures) = (0, 0, 0_u64, 0);
+    let mut received = (0, 0);
     let mut played = 0;
     for seed in wishes.seeds.clone() {
         let result = match wishes.trace {
@@ -52,6 +53,7 @@ fn play(scenario: &Scenario, wishes: &Wishes) -> bool {
             Ok(report) => {
                 events += report.events;
                 seconds += report.seconds;
+                received = (received.0 + report.received.0, received.1 + report.received.1);
                 trace = trace.rotate_left(9) ^ report.trace;
             }
             Err(why) => {
@@ -65,8 +67,9 @@ fn play(scenario: &Scenario, wishes: &Wishes) -> bool {
         }
     }
     let name = scenario.name;
+    let waste = received.1 * 100 / received.0.max(1);
     println!(
-        "{name:<14} {played} seeds, {failures} failed, {events} events, {seconds} s, trace {trace:016x}"
+        "{name:<14} {played} seeds, {failures} failed, {events} events, {seconds} s, {waste} % waste, trace {trace:016x}"
     );
     failures == 0
 }

@@ -253,6 +253,12 @@ impl World {
         pieces.filter(|piece| !others.iter().any(|seat| seat.have.get(*piece))).count() as u32
     }
 
+    /// Content that all hosts received, and of that what was in vain, in bytes; as their last Snapshots tell.
+    pub fn received(&self) -> (u64, u64) {
+        let snaps = self.nodes().flat_map(|node| node.seats.values()).filter_map(|seat| seat.last.as_ref());
+        snaps.fold((0, 0), |sum, snap| (sum.0 + snap.downloaded, sum.1 + snap.wasted))
+    }
+
     /// Events so far.
     pub fn events(&self) -> u64 {
         self.events

@@ -118,7 +118,6 @@ impl Node {
                     seat.bad += 1;
                 }
             }
-            News::Tracker(..) => {}
             News::Facts(id, facts) => {
                 let claims: Vec<PieceIndex> = facts.have.iter_ones().collect();
                 self.check_claims(net, id, claims);
@@ -131,6 +130,7 @@ impl Node {
                     seat.gone = true;
                 }
             }
+            _ => {}
         }
     }
 

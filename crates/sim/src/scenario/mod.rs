@@ -55,6 +55,8 @@ pub struct Report {
     pub events: u64,
     /// Seconds of the world's time.
     pub seconds: u64,
+    /// Content that engines received, and of that what was in vain, in bytes.
+    pub received: (u64, u64),
     /// All that happened, in one number.
     pub trace: u64,
 }
@@ -78,6 +80,7 @@ impl Scenario {
             let report = Report {
                 events: world.events(),
                 seconds: world.net.now.nanos() / 1_000_000_000,
+                received: world.received(),
                 trace: world.net.trace.hash(),
             };
             if result.is_err() {
