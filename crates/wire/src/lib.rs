@@ -9,6 +9,8 @@ pub mod allowed_fast;
 pub mod compact;
 pub mod extension;
 pub mod handshake;
+pub mod krpc;
+pub mod lsd;
 pub mod message;
 pub mod metadata;
 pub mod peer_id;
