@@ -4,3 +4,4 @@
 mod dice;
 pub mod swarms;
 pub mod tracker;
+pub mod udp;

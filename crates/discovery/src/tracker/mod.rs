@@ -1,7 +1,8 @@
 //! The tracker client of one torrent (BEP 3, 7, 12, 23, 24, 31): whom to ask, when, and what the answers mean.
 //!
-//! Owns the tiers, what each tracker was told, and when each is asked again. HTTP is the shell's: a question leaves as
-//! a [`Fetch`] and comes back through [`Trackers::on_fetched`], exactly once. What the bytes say is `wire::tracker`'s;
+//! Owns the tiers, what each tracker was told, and when each is asked again. How it is asked is not its business: a
+//! question leaves as a [`Fetch`] and comes back through [`Trackers::on_fetched`], exactly once. Those of `http` and
+//! `https` are the shell's, those of `udp` go through [`crate::udp`], which answers in the same form. What the bytes say is `wire::tracker`'s;
 //! whether an address is worth a dial, the Swarm's.
 //!
 //! The rules, where the BEPs leave a choice:
@@ -46,7 +47,7 @@ pub enum Family {
     V6,
 }
 
-/// A request for the shell's HTTP client.
+/// A request for the shell's HTTP client or, if its URL says `udp`, for [`crate::udp::UdpTrackers`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fetch {
     /// Its number, to be named with the answer.
@@ -55,7 +56,7 @@ pub struct Fetch {
     pub url: String,
     /// By addresses of this family only.
     pub family: Family,
-    /// Give up after this long: 30 s, for a farewell 5 s.
+    /// Give up after this long: 30 s, by UDP 225 s ([`crate::udp::PATIENCE`]), for a farewell 5 s.
     pub timeout: Duration,
 }
 
@@ -176,7 +177,7 @@ pub struct Trackers {
 }
 
 impl Trackers {
-    /// Trackers by tier (BEP 12), each tier shuffled once. What is not `http` or `https` is listed as failing.
+    /// Trackers by tier (BEP 12), each tier shuffled once. What is not `http`, `https` or `udp` is listed as failing.
     ///
     /// A URL that is listed twice counts where it comes first; beyond [`MAX_SOURCES`] the rest is dropped. Nothing is
     /// due before [`Trackers::start`].

@@ -12,6 +12,7 @@ use super::answer::Answer;
 use super::lane::{Condition, Kind, Lane};
 use super::voice::Voice;
 use super::{AnnounceFacts, Family, Fetch, FetchId, Identity, Outcome, TrackerState};
+use crate::udp;
 
 /// Longer URLs are nobody's tracker; servers refuse requests of 8 KiB, and we add a few hundred bytes.
 const MAX_URL_BYTES: usize = 4 << 10;
@@ -235,8 +236,9 @@ fn unfit(url: &str) -> Option<&'static str> {
             Some("the URL names no host")
         }
         "http" | "https" => None,
-        "udp" => Some("UDP trackers are not supported by this version"),
+        "udp" if udp::place(url).is_none() => Some("the URL names no host and port"),
+        "udp" => None,
         "ws" | "wss" => Some("WebTorrent trackers are not supported by this version"),
-        _ => Some("not an HTTP tracker"),
+        _ => Some("not an HTTP or UDP tracker"),
     }
 }

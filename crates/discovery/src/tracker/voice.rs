@@ -7,6 +7,7 @@ use std::time::Duration;
 use piecemeal_wire::tracker::{AnnounceRequest, Event, MAX_PEERS, announce_url};
 
 use super::{AnnounceFacts, Family, Fetch, FetchId, Identity};
+use crate::udp;
 
 /// An announce may take this long, look-up and redirects included; as libtorrent (`tracker_completion_timeout`).
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -70,7 +71,11 @@ impl Voice {
         };
         let id = FetchId(self.next_id);
         self.next_id += 1;
-        let timeout = if farewell { FAREWELL_TIMEOUT } else { TIMEOUT };
+        let timeout = match udp::place(url) {
+            _ if farewell => FAREWELL_TIMEOUT,
+            Some(_) => udp::PATIENCE,
+            None => TIMEOUT,
+        };
         Fetch { id, url: announce_url(url, &request), family, timeout }
     }
 }

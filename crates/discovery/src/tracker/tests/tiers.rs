@@ -205,9 +205,10 @@ fn a_tracker_fails_when_all_its_families_have() {
 fn what_can_not_be_asked_is_listed_with_a_reason() {
     let long = format!("http://{}/announce", "a".repeat(5_000));
     let table = [
-        ("udp://t.example:6969/announce", "UDP trackers are not supported by this version"),
+        ("udp://t.example/announce", "the URL names no host and port"),
+        ("udp://:6969/announce", "the URL names no host and port"),
         ("wss://t.example/", "WebTorrent trackers are not supported by this version"),
-        ("ftp://t.example/", "not an HTTP tracker"),
+        ("ftp://t.example/", "not an HTTP or UDP tracker"),
         ("http://", "the URL names no host"),
         ("http:///announce", "the URL names no host"),
         ("https://:80/announce", "the URL names no host"),
@@ -215,8 +216,8 @@ fn what_can_not_be_asked_is_listed_with_a_reason() {
         ("http://a\u{0}b/announce", "not a URL"),
         ("http:/a/announce", "not a URL"),
         ("announce", "not a URL"),
-        ("\u{fffd}://", "not an HTTP tracker"),
-        ("://", "not an HTTP tracker"),
+        ("\u{fffd}://", "not an HTTP or UDP tracker"),
+        ("://", "not an HTTP or UDP tracker"),
         (&long, "the URL is too long"),
     ];
     for (url, why) in table {
