@@ -411,8 +411,11 @@ mod tests {
         taps.know(&torrent);
         let request = Message::Request { piece: 0, begin: 0, len: 16 << 10 };
         let asks = [request, request, Message::Request { piece: 9, begin: 0, len: 1 }];
-        hear(&mut taps, &mut dice, Side::Caller, &talk(&torrent, Reserved::NONE, &asks));
-        let mut gives = talk(&torrent, Reserved::NONE, &[Message::Reject { piece: 1, begin: 0, len: 7 }]);
+        let fast = Reserved::NONE.with_fast();
+        hear(&mut taps, &mut dice, Side::Callee, &talk(&torrent, fast, &[]));
+        hear(&mut taps, &mut dice, Side::Caller, &talk(&torrent, fast, &asks));
+        let mut gives = Vec::new();
+        Message::Reject { piece: 1, begin: 0, len: 7 }.encode(&mut gives);
         gives.extend(piece_header(0, 0, 16 << 10));
         gives.extend([0; 16 << 10]);
         hear(&mut taps, &mut dice, Side::Callee, &gives);
