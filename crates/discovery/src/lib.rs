@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod dice;
+pub mod lsd;
 pub mod swarms;
 pub mod tracker;
 pub mod udp;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use piecemeal_discovery::tracker::{Fetch, Heard, TrackerStatus};
+use piecemeal_discovery::tracker::{Fetch, FetchFailure, FetchId, Heard, TrackerStatus};
 use piecemeal_metainfo::{Bitfield, FileIndex, InfoHashes, Metainfo, PeerId, PieceIndex, TorrentId};
 use piecemeal_package::{BlockPool, Job, ResumeFacts, Start};
 
@@ -92,7 +92,15 @@ pub enum Net {
         /// What.
         bytes: Vec<u8>,
     },
-    /// Ask a tracker; answer with `Shard::on_fetched`.
+    /// Send this to a group of the local network.
+    Multicast {
+        /// Which group.
+        group: SocketAddr,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Ask a tracker; answer with `Shard::on_fetched`, or, once the name of a UDP tracker is looked up, with
+    /// `Server::on_resolved`.
     Fetch(TorrentId, Fetch),
 }
 
@@ -172,6 +180,15 @@ pub enum Note {
         peers: Vec<SocketAddr>,
         /// How they were found.
         source: PeerSource,
+    },
+    /// To a Shard: what a UDP tracker answered, as an HTTP tracker would have, or why it did not.
+    Fetched {
+        /// For which torrent.
+        torrent: TorrentId,
+        /// Which request.
+        fetch: FetchId,
+        /// The answer.
+        result: Result<Vec<u8>, FetchFailure>,
     },
     /// To a Shard: end this torrent; answered by [`News::Gone`].
     Unseat {
@@ -487,6 +504,8 @@ pub struct Settings {
     pub upload_slots: usize,
     /// Plaintext content may go out by `sendfile`: the shell can do it.
     pub sendfile: bool,
+    /// Peers are looked for on the local network (BEP 14).
+    pub lsd: bool,
     /// The `User-Agent`-like name told to peers (BEP 10, "v").
     pub client: String,
 }
@@ -504,6 +523,7 @@ impl Default for Settings {
             max_pending_per_ip: 8,
             upload_slots: 4,
             sendfile: true,
+            lsd: false,
             client: concat!("piecemeal ", env!("CARGO_PKG_VERSION")).into(),
         }
     }

@@ -128,6 +128,10 @@ impl Shard {
                 let seeker = Seeker::new(&mut self.cx(now), settings, *seeking);
                 self.seat(now, torrent, Seated::Seeker(Box::new(seeker)));
             }
+            Note::Fetched { torrent, fetch, result } => {
+                let result = result.as_ref().map(Vec::as_slice).map_err(Clone::clone);
+                self.on_fetched(now, torrent, fetch, result);
+            }
             Note::Found { torrent, peers, source } => {
                 self.visit(now, torrent, |seated, cx| seated.learn(cx, &peers, source));
             }

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use piecemeal_discovery::tracker::{FetchFailure, FetchId};
+use piecemeal_discovery::tracker::{Fetch, FetchFailure, FetchId};
 use piecemeal_engine::cx::{Ate, Command, ConnId, DialId, Goodbye, Note, Out, Sending};
 use piecemeal_engine::{Server, Shard};
 use piecemeal_metainfo::{Time, TorrentId};
@@ -39,6 +39,10 @@ pub trait Front: Driven {
     fn on_command(&mut self, now: Time, command: Command);
     /// A datagram came.
     fn on_datagram(&mut self, now: Time, from: SocketAddr, bytes: &[u8]);
+    /// A datagram came to the group of local discovery.
+    fn on_lsd(&mut self, now: Time, from: SocketAddr, bytes: &[u8]);
+    /// The name of a UDP tracker was looked up.
+    fn on_resolved(&mut self, now: Time, torrent: TorrentId, fetch: &Fetch, to: SocketAddr);
 }
 
 /// The verbs of a Shard.
@@ -97,6 +101,12 @@ impl Front for Server {
     }
     fn on_datagram(&mut self, now: Time, from: SocketAddr, bytes: &[u8]) {
         Server::on_datagram(self, now, from, bytes)
+    }
+    fn on_lsd(&mut self, now: Time, from: SocketAddr, bytes: &[u8]) {
+        Server::on_lsd(self, now, from, bytes)
+    }
+    fn on_resolved(&mut self, now: Time, torrent: TorrentId, fetch: &Fetch, to: SocketAddr) {
+        Server::on_resolved(self, now, torrent, fetch, to)
     }
 }
 

@@ -5,9 +5,11 @@
 
 pub mod clock;
 pub mod disk;
+mod dns;
 pub mod driven;
 mod engine_loop;
 pub mod entropy;
+mod groups;
 pub mod http;
 pub mod mailbox;
 mod news;
@@ -16,6 +18,7 @@ mod send;
 mod shell;
 mod tcp;
 mod udp;
+pub mod udp_server;
 
 pub use disk::Storage;
 pub use engine_loop::Stats;

@@ -12,10 +12,13 @@ use piecemeal_engine::cx::{Command, News, Settings};
 use piecemeal_engine::{Server, Shard};
 use piecemeal_metainfo::TorrentId;
 use piecemeal_package::BLOCK_LEN;
+use piecemeal_wire::lsd::{LSD_V4, LSD_V6};
 
 use crate::disk::{DiskPool, Storage, abandon_done};
+use crate::dns::Resolver;
 use crate::driven::{Data, Front};
 use crate::engine_loop::{Counters, EngineLoop, Inboxes, Order, Parts, Stats, poll_with_bell};
+use crate::groups::Group;
 use crate::mailbox::Mailbox;
 use crate::news::NewsBox;
 use crate::{entropy, http, tcp};
@@ -96,6 +99,8 @@ impl Shell {
         let doors = tcp::listen(&listen).map_err(|(addr, why)| ShellError::Listen { addr, why })?;
         let listening: Vec<SocketAddr> = doors.iter().map(|door| door.addr).collect();
         engine.port = listening.first().map_or(0, SocketAddr::port);
+        let joined = |group| engine.lsd.then(|| Group::join(group, &listening).ok()).flatten();
+        let groups: Vec<Group> = [LSD_V4, LSD_V6].into_iter().filter_map(joined).collect();
         let seed = seed.map_or_else(entropy::seed, Ok).map_err(system("without randomness"))?;
 
         let (poll, bell) = poll_with_bell().map_err(system("the event loop"))?;
@@ -104,11 +109,14 @@ impl Shell {
             orders: Mailbox::new(bell.clone()),
             disk: Mailbox::with_discard(bell.clone(), discard),
             fetched: Mailbox::new(bell.clone()),
+            resolved: Mailbox::new(bell.clone()),
         };
         let fetched = inboxes.fetched.clone();
         let reply: http::Reply =
             Box::new(move |torrent, fetch, result| fetched.push((torrent, fetch, result)));
         let client = http::Client::start(&engine.client, reply).map_err(system("the HTTP client"))?;
+        let resolved = inboxes.resolved.clone();
+        let resolver = Resolver::new(Box::new(move |outcome| resolved.push(outcome)));
         let disk = Arc::new(DiskPool::start(disk_threads, inboxes.disk.clone()));
         let (news, counters) = (Arc::new(NewsBox::default()), Arc::new(Counters::default()));
         let parts = Parts {
@@ -116,8 +124,12 @@ impl Shell {
             bell,
             inboxes: inboxes.clone(),
             doors,
+            groups,
             disk: disk.clone(),
-            fetch: Box::new(move |torrent, fetch| client.fetch(torrent, fetch)),
+            fetch: Box::new(move |torrent, fetch| match fetch.url.starts_with("udp://") {
+                true => resolver.resolve(torrent, fetch),
+                false => client.fetch(torrent, fetch),
+            }),
             news: news.clone(),
             counters: counters.clone(),
         };

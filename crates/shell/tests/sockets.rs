@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{PATIENCE, Toy, content, storage, torrent};
-use piecemeal_discovery::tracker::{FetchFailure, FetchId, Heard, Outcome};
+use piecemeal_discovery::tracker::{Fetch, FetchFailure, FetchId, Heard, Outcome};
 use piecemeal_engine::cx::{
     Ate, Command, ConnId, DialId, FileSpan, Goodbye, Handed, Net, News, Note, Out, Sending, Settings,
 };
@@ -95,6 +95,8 @@ impl Front for ToyFront {
         let bytes = bytes.iter().rev().copied().collect();
         self.out.net.push(Net::Datagram { to: from, bytes });
     }
+    fn on_lsd(&mut self, _: Time, _: SocketAddr, _: &[u8]) {}
+    fn on_resolved(&mut self, _: Time, _: TorrentId, _: &Fetch, _: SocketAddr) {}
 }
 
 fn told(what: &str, how: String) -> News {

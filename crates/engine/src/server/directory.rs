@@ -12,6 +12,8 @@ use piecemeal_metainfo::{InfoHash, TorrentId};
 struct Seat {
     info_hash: InfoHash,
     open: bool,
+    /// Anybody may hear of it (BEP 27).
+    public: bool,
 }
 
 /// See the module.
@@ -24,11 +26,11 @@ pub(super) struct Directory {
 impl Directory {
     /// A new torrent, closed until its Controller says otherwise. False, and nothing changes, if that number or that
     /// info-hash is seated already.
-    pub(super) fn add(&mut self, torrent: TorrentId, info_hash: InfoHash) -> bool {
+    pub(super) fn add(&mut self, torrent: TorrentId, info_hash: InfoHash, public: bool) -> bool {
         if self.holds(torrent) || self.by_hash.contains_key(&info_hash) {
             return false;
         }
-        self.seats.insert(torrent, Seat { info_hash, open: false });
+        self.seats.insert(torrent, Seat { info_hash, open: false, public });
         self.by_hash.insert(info_hash, torrent);
         true
     }
@@ -61,6 +63,11 @@ impl Directory {
     /// What to name to a peer of `torrent`, if it takes connections.
     pub(super) fn hash_of(&self, torrent: TorrentId) -> Option<InfoHash> {
         self.seats.get(&torrent).filter(|seat| seat.open).map(|seat| seat.info_hash)
+    }
+
+    /// Its info-hash, if it takes connections and anybody may hear of it.
+    pub(super) fn public_hash(&self, torrent: TorrentId) -> Option<InfoHash> {
+        self.seats.get(&torrent).filter(|seat| seat.open && seat.public).map(|seat| seat.info_hash)
     }
 
     /// The lowest number there is.

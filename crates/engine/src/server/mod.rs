@@ -16,6 +16,7 @@
 //! `on_wrote`) before it sends a byte of the connection's new owner.
 
 mod directory;
+mod finding;
 mod handshake;
 mod limits;
 
@@ -23,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use piecemeal_discovery::tracker::Fetch;
 use piecemeal_metainfo::{InfoHash, TorrentId};
 use piecemeal_wire::handshake::{Handshake, Progress, Reserved};
 
@@ -32,6 +34,7 @@ use crate::cx::{
 };
 use crate::swarm::normal;
 use directory::Directory;
+use finding::Finding;
 use handshake::{Dial, Shaking, Side, Unsent};
 use limits::{Callers, DialRate};
 
@@ -57,6 +60,7 @@ pub struct Server {
     /// After [`Command::Shutdown`] nobody comes in.
     shut: bool,
     directory: Directory,
+    finding: Finding,
 
     /// Handshakes under way; at most `max_pending` of callers, and of dials.
     shaking: BTreeMap<ConnId, Shaking>,
@@ -77,9 +81,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// A Server without torrents. The seed is for what it will have to draw: nothing it does today is random.
-    pub fn new(settings: Settings, _seed: [u8; 32]) -> Server {
+    /// A Server without torrents.
+    pub fn new(settings: Settings, seed: [u8; 32]) -> Server {
         Server {
+            finding: Finding::new(&settings, seed),
             settings,
             out: Out::default(),
             shut: false,
@@ -143,7 +148,19 @@ impl Server {
     }
 
     /// A datagram came.
-    pub fn on_datagram(&mut self, _now: Time, _from: SocketAddr, _bytes: &[u8]) {}
+    pub fn on_datagram(&mut self, now: Time, from: SocketAddr, bytes: &[u8]) {
+        self.finding.on_datagram(now, normal(from), bytes, &mut self.out);
+    }
+
+    /// A datagram came to the group of local discovery (BEP 14).
+    pub fn on_lsd(&mut self, now: Time, from: SocketAddr, bytes: &[u8]) {
+        self.finding.on_lsd(now, normal(from), bytes, &mut self.out);
+    }
+
+    /// The name of a UDP tracker was looked up.
+    pub fn on_resolved(&mut self, now: Time, torrent: TorrentId, fetch: &Fetch, to: SocketAddr) {
+        self.finding.ask(now, torrent, fetch, to, &mut self.out);
+    }
 
     /// Bytes came on a connection whose handshake is under way.
     pub fn on_bytes(&mut self, _now: Time, conn: ConnId, bytes: &[u8]) -> Ate {
@@ -220,6 +237,9 @@ impl Server {
                 self.directory.set_open(torrent, open);
                 if !open {
                     self.end_all_of(torrent);
+                    self.finding.closed(torrent);
+                } else if let Some(info_hash) = self.directory.public_hash(torrent) {
+                    self.finding.opened(now, torrent, info_hash);
                 }
             }
             _ => debug_assert!(false, "a note for a Shard came to the Server"),
@@ -237,7 +257,8 @@ impl Server {
         self.release_dials(now);
         let handshake = self.deadlines.first().map_or(Time::NEVER, |(due, _)| *due);
         let dial = if self.queued.is_empty() { Time::NEVER } else { self.dial_rate.next() };
-        handshake.min(dial)
+        self.finding.heartbeat(now, &mut self.out);
+        handshake.min(dial).min(self.finding.next_due())
     }
 
     /// What it wants done outside.
@@ -253,7 +274,7 @@ impl Server {
         if self.shut {
             return self.out.news.push(News::Gone(torrent));
         }
-        if self.directory.add(torrent, seating.meta.wire_hash()) {
+        if self.directory.add(torrent, seating.meta.wire_hash(), !seating.meta.info().private) {
             return self.out.notes.push(Note::Seat(seating));
         }
         debug_assert!(false, "{torrent:?} is a torrent that is seated already");
@@ -265,7 +286,7 @@ impl Server {
 
     fn seek(&mut self, seeking: Box<Seeking>) {
         let torrent = seeking.torrent;
-        if !self.shut && self.directory.add(torrent, seeking.hashes.wire()) {
+        if !self.shut && self.directory.add(torrent, seeking.hashes.wire(), true) {
             self.out.notes.push(Note::Seek(seeking));
         } else {
             self.out.news.push(News::Gone(torrent));
@@ -275,6 +296,7 @@ impl Server {
     fn remove(&mut self, torrent: TorrentId, delete: bool) {
         if self.directory.remove(torrent) {
             self.end_all_of(torrent);
+            self.finding.closed(torrent);
             self.out.notes.push(Note::Unseat { torrent, delete });
         }
     }

@@ -12,6 +12,7 @@ use mio::{Interest, Poll, Token};
 
 use super::{EngineLoop, FIRST_LISTENER};
 use crate::driven::{Data, Front};
+use crate::groups::Group;
 
 /// Datagrams taken from one socket a turn, before others have theirs.
 const TURN_DATAGRAMS: usize = 256;
@@ -22,12 +23,15 @@ struct Datagrams {
     socket: UdpSocket,
     addr: SocketAddr,
     ready: bool,
+    /// It is in a group of local discovery.
+    group: bool,
 }
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct DatagramSockets {
     sockets: Vec<Datagrams>,
+    groups: Vec<Group>,
 }
 
 impl DatagramSockets {
@@ -38,13 +42,22 @@ impl DatagramSockets {
     pub(super) fn watch(
         poll: &Poll,
         sockets: Vec<(UdpSocket, SocketAddr)>,
+        groups: Vec<Group>,
     ) -> std::io::Result<DatagramSockets> {
-        let mut watched = Vec::with_capacity(sockets.len());
-        for (at, (mut socket, addr)) in sockets.into_iter().enumerate() {
+        let own = sockets.into_iter().map(|(socket, addr)| Ok((socket, addr, false)));
+        let theirs = groups.iter().map(|group| group.reader().map(|socket| (socket, group.group(), true)));
+        let mut watched = Vec::new();
+        for (at, one) in own.chain(theirs).enumerate() {
+            let (mut socket, addr, group) = one?;
             poll.registry().register(&mut socket, Token(FIRST_SOCKET - at), Interest::READABLE)?;
-            watched.push(Datagrams { socket, addr, ready: true });
+            watched.push(Datagrams { socket, addr, ready: true, group });
         }
-        Ok(DatagramSockets { sockets: watched })
+        Ok(DatagramSockets { sockets: watched, groups })
+    }
+
+    /// Sends to a group of the local network.
+    pub(super) fn multicast(&self, group: SocketAddr, bytes: &[u8]) {
+        self.groups.iter().filter(|one| one.group() == group).for_each(|one| one.send(bytes));
     }
 
     /// Notes that a socket is ready; false if the event is not of one.
@@ -62,7 +75,8 @@ impl DatagramSockets {
 
     /// Sends by the first socket of the right family.
     pub(super) fn send(&self, to: SocketAddr, bytes: &[u8]) -> bool {
-        let socket = self.sockets.iter().find(|socket| socket.addr.is_ipv4() == to.is_ipv4());
+        let fits = |socket: &&Datagrams| !socket.group && socket.addr.is_ipv4() == to.is_ipv4();
+        let socket = self.sockets.iter().find(fits);
         socket.is_some_and(|socket| socket.socket.send_to(bytes, to).is_ok())
     }
 }
@@ -79,7 +93,11 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
                     Ok((bytes, from)) => {
                         self.stirred = true;
                         self.stats.datagrams_in += 1;
-                        self.front.on_datagram(self.now, from, &self.scratch[..bytes]);
+                        let bytes = &self.scratch[..bytes];
+                        match socket.group {
+                            true => self.front.on_lsd(self.now, from, bytes),
+                            false => self.front.on_datagram(self.now, from, bytes),
+                        }
                     }
                     Err(why) if why.kind() == ErrorKind::WouldBlock => socket.ready = false,
                     // A refusal of what was sent before, told here; the next read tells of something else.

@@ -28,7 +28,9 @@ use piecemeal_package::{Done, Fence, Job};
 
 use crate::clock::Clock;
 use crate::disk::{DiskPool, Submitter};
+use crate::dns::Resolved;
 use crate::driven::{Data, Front};
+use crate::groups::Group;
 use crate::mailbox::{Doorbell, Mailbox};
 use crate::news::NewsBox;
 use crate::send::SendFiles;
@@ -69,6 +71,7 @@ pub(crate) struct Inboxes {
     pub(crate) orders: Arc<Mailbox<Order>>,
     pub(crate) disk: Arc<Mailbox<(TorrentId, Done)>>,
     pub(crate) fetched: Arc<Mailbox<Fetched>>,
+    pub(crate) resolved: Arc<Mailbox<Resolved>>,
 }
 
 /// What a loop is given at birth.
@@ -77,6 +80,8 @@ pub(crate) struct Parts {
     pub(crate) bell: Arc<Doorbell>,
     pub(crate) inboxes: Inboxes,
     pub(crate) doors: Vec<Door>,
+    /// Groups of local discovery.
+    pub(crate) groups: Vec<Group>,
     pub(crate) disk: Arc<DiskPool>,
     pub(crate) fetch: Box<dyn FnMut(TorrentId, Fetch) + Send>,
     pub(crate) news: Arc<NewsBox>,
@@ -140,6 +145,7 @@ struct Lanes {
     orders: Vec<Order>,
     dones: Vec<(TorrentId, Done)>,
     fetched: Vec<Fetched>,
+    resolved: Vec<Resolved>,
     net: Vec<Net>,
     notes: Vec<Note>,
     news: Vec<News>,
@@ -165,14 +171,14 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
     /// # Errors
     /// The system refuses to watch a listener.
     pub(crate) fn new(parts: Parts, front: F, data: D) -> io::Result<EngineLoop<F, D>> {
-        let Parts { poll, bell, inboxes, doors, disk, fetch, news, counters } = parts;
+        let Parts { poll, bell, inboxes, doors, groups, disk, fetch, news, counters } = parts;
         let (mut watched, mut datagrams) = (Vec::with_capacity(doors.len()), Vec::with_capacity(doors.len()));
         for (at, Door { tcp: mut listener, udp, addr }) in doors.into_iter().enumerate() {
             poll.registry().register(&mut listener, Token(FIRST_LISTENER - at), Interest::READABLE)?;
             watched.push(Listener { listener, ready: true });
             datagrams.push((udp, addr));
         }
-        let datagrams = DatagramSockets::watch(&poll, datagrams)?;
+        let datagrams = DatagramSockets::watch(&poll, datagrams, groups)?;
         Ok(EngineLoop {
             front,
             data,
@@ -238,7 +244,8 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         if sleeps {
             self.bell.doze();
             let boxes = &self.inboxes;
-            if !(boxes.orders.is_empty() && boxes.disk.is_empty() && boxes.fetched.is_empty()) {
+            let nothing = boxes.orders.is_empty() && boxes.disk.is_empty();
+            if !(nothing && boxes.fetched.is_empty() && boxes.resolved.is_empty()) {
                 timeout = Some(Duration::ZERO);
             }
         }
@@ -289,6 +296,21 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             self.data.on_fetched(self.now, torrent, fetch, result);
         }
         self.lanes.fetched = fetched;
+        self.read_resolved();
+    }
+
+    fn read_resolved(&mut self) {
+        let mut resolved = std::mem::take(&mut self.lanes.resolved);
+        self.inboxes.resolved.drain(&mut resolved);
+        for (torrent, fetch, result) in resolved.drain(..) {
+            self.stirred = true;
+            match result {
+                Ok(to) => self.front.on_resolved(self.now, torrent, &fetch, to),
+                Err(why) => self.data.on_fetched(self.now, torrent, fetch.id, Err(why)),
+            }
+            self.carry();
+        }
+        self.lanes.resolved = resolved;
     }
 
     fn read_dones(&mut self) {
@@ -340,6 +362,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         self.inboxes.orders.close();
         self.inboxes.disk.close();
         self.inboxes.fetched.close();
+        self.inboxes.resolved.close();
         self.counters.show(&self.stats);
         self.news.close();
     }

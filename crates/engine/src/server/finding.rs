@@ -1,0 +1,116 @@
+//! What finds peers for all torrents at once: UDP trackers and the local network.
+//!
+//! Owns the values of `discovery` that a whole program has one of, and which torrents they serve. What they find goes to
+//! the torrent's Shard as a Note; what they want sent leaves by the lanes of the Server.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use piecemeal_discovery::lsd::Lsd;
+use piecemeal_discovery::tracker::Fetch;
+use piecemeal_discovery::udp::{UdpOut, UdpTrackers};
+use piecemeal_metainfo::{InfoHash, Time, TorrentId};
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::cx::{Net, Note, Out, Rng, Settings};
+use crate::swarm::PeerSource;
+
+/// See the module.
+pub(super) struct Finding {
+    rng: Rng,
+    udp: UdpTrackers,
+    udp_out: UdpOut,
+    lsd: Option<Lsd>,
+    /// Torrents in their swarms that anybody may hear of: not the private ones (BEP 27).
+    public: BTreeMap<TorrentId, InfoHash>,
+    by_hash: BTreeMap<InfoHash, TorrentId>,
+}
+
+impl Finding {
+    pub(super) fn new(settings: &Settings, seed: [u8; 32]) -> Finding {
+        let mut rng = Rng::from_seed(seed);
+        Finding {
+            lsd: settings.lsd.then(|| Lsd::new(settings.port, &mut rng)),
+            rng,
+            udp: UdpTrackers::new(),
+            udp_out: UdpOut::default(),
+            public: BTreeMap::new(),
+            by_hash: BTreeMap::new(),
+        }
+    }
+
+    /// A torrent that anybody may hear of is in its swarm now.
+    pub(super) fn opened(&mut self, now: Time, torrent: TorrentId, info_hash: InfoHash) {
+        self.public.insert(torrent, info_hash);
+        self.by_hash.insert(info_hash, torrent);
+        if let Some(lsd) = &mut self.lsd {
+            lsd.add(now, info_hash);
+        }
+    }
+
+    /// It is there no longer.
+    pub(super) fn closed(&mut self, torrent: TorrentId) {
+        let Some(info_hash) = self.public.remove(&torrent) else { return };
+        self.by_hash.remove(&info_hash);
+        if let Some(lsd) = &mut self.lsd {
+            lsd.remove(info_hash);
+        }
+    }
+
+    /// A datagram came to our own port.
+    pub(super) fn on_datagram(&mut self, now: Time, from: SocketAddr, bytes: &[u8], out: &mut Out) {
+        self.udp.on_datagram(now, &mut self.rng, from, bytes, &mut self.udp_out);
+        self.drain(out);
+    }
+
+    /// A datagram came to the group of local discovery.
+    pub(super) fn on_lsd(&mut self, now: Time, from: SocketAddr, bytes: &[u8], out: &mut Out) {
+        let Some(neighbour) = self.lsd.as_mut().and_then(|lsd| lsd.on_datagram(now, from, bytes)) else {
+            return;
+        };
+        for info_hash in neighbour.info_hashes {
+            if let Some(torrent) = self.by_hash.get(&info_hash) {
+                let (peers, source) = (vec![neighbour.addr], PeerSource::Lsd);
+                out.notes.push(Note::Found { torrent: *torrent, peers, source });
+            }
+        }
+    }
+
+    /// A UDP tracker's name was looked up: asks it.
+    pub(super) fn ask(
+        &mut self,
+        now: Time,
+        torrent: TorrentId,
+        fetch: &Fetch,
+        to: SocketAddr,
+        out: &mut Out,
+    ) {
+        self.udp.ask(now, &mut self.rng, (torrent, fetch), to, &mut self.udp_out);
+        self.drain(out);
+    }
+
+    pub(super) fn heartbeat(&mut self, now: Time, out: &mut Out) {
+        self.udp.heartbeat(now, &mut self.rng, &mut self.udp_out);
+        self.drain(out);
+        if let Some(lsd) = &mut self.lsd {
+            let mut sends = Vec::new();
+            lsd.heartbeat(now, &mut sends);
+            out.net.extend(sends.into_iter().map(|(group, bytes)| Net::Multicast { group, bytes }));
+        }
+    }
+
+    pub(super) fn next_due(&self) -> Time {
+        self.udp.next_due().min(self.lsd.as_ref().map_or(Time::NEVER, Lsd::next_due))
+    }
+
+    fn drain(&mut self, out: &mut Out) {
+        let datagrams = self.udp_out.datagrams.drain(..);
+        out.net.extend(datagrams.map(|datagram| Net::Datagram { to: datagram.to, bytes: datagram.bytes }));
+        let fetched = self.udp_out.fetched.drain(..);
+        out.notes.extend(fetched.map(|fetched| Note::Fetched {
+            torrent: fetched.torrent,
+            fetch: fetched.id,
+            result: fetched.result,
+        }));
+    }
+}
