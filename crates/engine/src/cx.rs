@@ -502,8 +502,9 @@ pub struct Settings {
     pub max_pending_per_ip: usize,
     /// Peers a torrent gives to at once, beside the optimistic one.
     pub upload_slots: usize,
-    /// Plaintext content may go out by `sendfile`: the shell can do it.
-    pub sendfile: bool,
+    /// Content may go out as places in files, which the shell reads when the socket takes them; otherwise it is read into
+    /// Bufs first.
+    pub from_files: bool,
     /// Peers are looked for on the local network (BEP 14).
     pub lsd: bool,
     /// The `User-Agent`-like name told to peers (BEP 10, "v").
@@ -522,7 +523,7 @@ impl Default for Settings {
             max_pending: 256,
             max_pending_per_ip: 8,
             upload_slots: 4,
-            sendfile: true,
+            from_files: true,
             lsd: false,
             client: concat!("piecemeal ", env!("CARGO_PKG_VERSION")).into(),
         }

@@ -71,7 +71,7 @@ pub enum Job {
     Hash(Hash),
     /// Read one Block into a Buf.
     Load(Load),
-    /// Bring bytes into the page cache, so that a `sendfile` of them does not wait for the disk.
+    /// Bring bytes into the page cache, so that sending them does not wait for the disk.
     Warm(Warm),
     /// Tell sizes and times of the files.
     Stat(Stat),

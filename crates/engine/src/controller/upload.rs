@@ -65,7 +65,7 @@ impl Controller {
                 continue;
             }
             spans.clear();
-            let from_file = self.settings.sendfile && self.package.file_spans(at, spans);
+            let from_file = self.settings.from_files && self.package.file_spans(at, spans);
             let (least, most) = if from_file { FILE_WINDOW } else { BUF_WINDOW };
             let half_a_second = peer.up().rate(cx.now) / 2;
             if peer.outgoing_bytes() >= half_a_second.clamp(least, most) {

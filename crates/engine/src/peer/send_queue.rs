@@ -11,7 +11,7 @@ use piecemeal_wire::message::PIECE_HEADER_BYTES;
 
 use crate::cx::{FileSpan, Sending};
 
-/// How many slices are offered to the socket at once: enough for a few MiB by `sendfile`, and less than any system's
+/// How many slices are offered to the socket at once: enough for half a MiB of Blocks with their headers, and less than any system's
 /// limit for one gathering write (1,024).
 const SLICES: usize = 64;
 

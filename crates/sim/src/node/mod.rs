@@ -58,7 +58,7 @@ pub struct Gear {
     pub options: Options,
     /// Peers its user named.
     pub peers: Vec<SocketAddr>,
-    /// Fixed settings; name, port and sendfile are set by the world.
+    /// Fixed settings; name, port and `from_files` are set by the world.
     pub settings: Settings,
 }
 
@@ -232,7 +232,7 @@ impl Node {
             peer_id: PeerId(name),
             port: if self.gear.natted { 0 } else { self.addr.port() },
             ipv6: false,
-            sendfile: self.dice.percent(50),
+            from_files: self.dice.percent(50),
             ..self.gear.settings.clone()
         };
         self.ahead = self.dice.word() >> self.dice.pick(2..64);
