@@ -36,7 +36,9 @@ impl Controller {
             return;
         }
         let block = u64::from(BLOCK_LEN);
-        let granted = cx.lease.down.spend(&mut self.down, room as u64 * block, cx.now) / block;
+        let bytes = cx.lease.down.spend(&mut self.down, room as u64 * block, cx.now);
+        let granted = bytes / block;
+        cx.lease.down.refund(&mut self.down, bytes - granted * block);
         if granted == 0 {
             self.agenda.by(Due::Requests, self.down.next_grant().max(cx.now + BEAT));
             return;

@@ -260,6 +260,14 @@ impl Controller {
         }
     }
 
+    /// Something that was had could not be read. Where a file is gone or shorter than it was, no claim on it holds: a
+    /// Piece that is fetched again makes it grow, and what lay between would be read as zeros.
+    pub(super) fn doubt(&mut self, cx: &mut Cx<'_>, result: &Result<(), Trouble>) {
+        if matches!(result, Err(Trouble { kind: TroubleKind::Missing, .. })) {
+            self.recheck(cx);
+        }
+    }
+
     /// Verifies all content again, out of the swarm meanwhile.
     pub(super) fn recheck(&mut self, cx: &mut Cx<'_>) {
         if matches!(self.life, Life::Open { .. }) {

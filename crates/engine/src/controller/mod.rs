@@ -187,8 +187,12 @@ impl Controller {
             PackageNews::Unhave(piece) => self.unhave(cx, piece),
             PackageNews::Loaded { ticket, at, buf, result } => {
                 self.loaded(cx, ConnId(ticket), at, buf, result.is_ok());
+                self.doubt(cx, &result);
             }
-            PackageNews::Warmed { ticket, result } => self.warmed(cx, ticket, result.is_ok()),
+            PackageNews::Warmed { ticket, result } => {
+                self.warmed(cx, ticket, result.is_ok());
+                self.doubt(cx, &result);
+            }
             PackageNews::Trouble(trouble) => self.troubled(cx, trouble),
             PackageNews::Recovered => self.recovered(cx),
             PackageNews::Facts(facts) => self.facts(cx, facts),

@@ -62,6 +62,11 @@ impl Asking {
         place.is_some()
     }
 
+    /// It will not come late either.
+    pub(super) fn forget_late(&mut self, at: BlockRef) {
+        self.late.retain(|late| *late != at);
+    }
+
     /// None stands any more; they may come all the same.
     pub(super) fn forget_all(&mut self) -> Vec<BlockRef> {
         let out: Vec<_> = self.out.drain(..).collect();
@@ -97,8 +102,12 @@ impl PeerConnection {
             self.asking.since = cx.now;
         }
         self.asking.out.extend(blocks);
+        // What it still owes from before it was snubbed need not be asked for again.
+        let late = &mut self.asking.late;
+        let owed: Vec<BlockRef> = late.iter().filter(|owed| blocks.contains(owed)).copied().collect();
+        late.retain(|late| !owed.contains(late));
         self.tell(cx, |out| {
-            for at in blocks {
+            for at in blocks.iter().filter(|at| !owed.contains(at)) {
                 Message::Request { piece: at.piece.0, begin: at.begin, len: at.len }.encode(out);
             }
         });

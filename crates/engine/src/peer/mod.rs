@@ -267,6 +267,7 @@ impl PeerConnection {
             }
             Message::Reject { piece, begin, len } => {
                 let at = BlockRef { piece: PieceIndex(piece), begin, len };
+                self.asking.forget_late(at);
                 self.asking.forget(at).then_some(Heard::Rejected(at))
             }
             Message::AllowedFast { piece } => self.allow(piece)?,

@@ -90,7 +90,10 @@ impl SendQueue {
             _ => {
                 let mut bytes = Vec::with_capacity(64);
                 encode(&mut bytes);
-                self.entries.push_back(Entry::Control(bytes));
+                // Nothing said is nothing to be sent.
+                if !bytes.is_empty() {
+                    self.entries.push_back(Entry::Control(bytes));
+                }
             }
         }
     }
@@ -303,6 +306,13 @@ mod tests {
             assert_eq!(wrote, Wrote { content: 20, blocks: 3 });
             assert_eq!((pool.lent(), queue.content()), (0, 0));
         }
+    }
+
+    #[test]
+    fn nothing_said_is_nothing_to_be_sent() {
+        let mut queue = SendQueue::default();
+        queue.control(|_| {});
+        assert!(queue.is_empty());
     }
 
     #[test]

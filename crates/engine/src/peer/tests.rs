@@ -214,6 +214,21 @@ fn a_snubbed_peer_keeps_one_request_and_may_still_come_late() {
 }
 
 #[test]
+fn what_is_owed_is_not_asked_for_again() {
+    let mut world = World::fast();
+    world.with(|peer, cx| peer.ask(cx, &[at(0, 0), at(0, 1), at(0, 2)]));
+    world.peer.snub(world.now);
+    world.sent();
+    world.with(|peer, cx| peer.ask(cx, &[at(0, 2), at(0, 3)]));
+    assert_eq!(world.sent(), bytes(&[request(at(0, 3))]));
+    assert_eq!(world.hear(&block(at(0, 2), 0)).unwrap(), ["block 0+32768=0 true"]);
+    // What it rejects late may be asked for again.
+    world.hear(&bytes(&[Message::Reject { piece: 0, begin: BLOCK_LEN, len: BLOCK_LEN }])).unwrap();
+    world.with(|peer, cx| peer.ask(cx, &[at(0, 1)]));
+    assert_eq!(world.sent(), bytes(&[request(at(0, 1))]));
+}
+
+#[test]
 fn choking_rejects_what_has_not_left_but_what_was_granted() {
     let mut world = World::fast();
     world.with(|peer, cx| peer.grant(cx, vec![PieceIndex(5)]));
