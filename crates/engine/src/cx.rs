@@ -366,6 +366,15 @@ pub enum News {
     PieceBad(TorrentId, PieceIndex),
     /// A tracker said this, or failed so.
     Tracker(TorrentId, Heard),
+    /// How the search for the info dictionary of a magnet link goes, when that changed.
+    Seeking {
+        /// Of which.
+        torrent: TorrentId,
+        /// Peers connected.
+        peers: usize,
+        /// Addresses known.
+        known: usize,
+    },
     /// The info dictionary of a magnet link, hashed right and not yet judged. The search for it is over.
     Metadata {
         /// Of which.

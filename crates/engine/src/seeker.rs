@@ -4,8 +4,9 @@
 //! Package. Owns the assembly of the dictionary and who sent which part. What the dictionary says is judged by whoever
 //! hears [`News::Metadata`], by the same function as a .torrent file.
 //!
-//! Parts are asked of all peers at once. When the whole is wrong, all who sent a part are suspects, and each suspect
-//! must from then on bring the whole alone: whoever brings a wrong one is banned.
+//! Parts are asked of all peers at once, one of each; what was not asked for is passed over. When the whole is wrong, all
+//! who sent a part are suspects, and each suspect must from then on bring the whole alone: whoever brings a wrong one is
+//! banned.
 
 mod assembly;
 #[cfg(test)]
@@ -26,7 +27,7 @@ use crate::peer::{Heard, Next, Ourselves, PeerConnection};
 use crate::swarm::PeerSource;
 use assembly::{Assemblies, Took};
 
-/// A peer that was asked for a part and did not send it for so long is not asked again.
+/// A peer that was asked for a part and did not send it for so long is not asked again until it does.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often peers are looked after.
 const TEND_EVERY: Duration = Duration::from_secs(1);
@@ -47,6 +48,8 @@ pub(crate) struct Seeker {
     assemblies: Assemblies,
     left: Vec<ConnId>,
     next: Time,
+    /// Peers connected and addresses known, as they were told last.
+    told: Option<(usize, usize)>,
     leaving: bool,
 }
 
@@ -54,8 +57,14 @@ struct Seat {
     peer: PeerConnection,
     /// The part it was asked for, and since when.
     asked: Option<(u32, Time)>,
-    /// It let us wait, or said that it has none.
+    /// It lets us wait, or said that it has none.
     refuses: bool,
+}
+
+impl Seat {
+    fn is_asked(&self, part: u32) -> bool {
+        self.asked.is_some_and(|(asked, _)| asked == part)
+    }
 }
 
 impl Seeker {
@@ -74,6 +83,7 @@ impl Seeker {
             assemblies: Assemblies::default(),
             left: Vec::new(),
             next: cx.now,
+            told: None,
             leaving: false,
         }
     }
@@ -91,6 +101,7 @@ impl Seeker {
         };
         peer.greet(cx, &ourselves);
         self.peers.insert(conn, Seat { peer, asked: None, refuses: false });
+        self.next = self.next.min((cx.now + BEAT).rounded_up(BEAT));
         self.on_bytes(cx, conn, &handed.leftover);
         Ok(())
     }
@@ -120,14 +131,17 @@ impl Seeker {
                     self.finder.listens_at(addr, port, cx.now);
                 }
             }
-            Heard::Metadata { piece, total, data } => {
-                seat.asked = seat.asked.filter(|(asked, _)| *asked != piece);
-                let took = self.assemblies.take(addr, total, piece, data);
-                return self.took(cx, took);
+            Heard::Metadata { piece, total, data } if seat.is_asked(piece) => {
+                // Who speaks of one size and sends of another has nothing to give.
+                (seat.asked, seat.refuses) = (None, seat.peer.metadata_size() != Some(total));
+                if !seat.refuses {
+                    let took = self.assemblies.take(cx.now, addr, total, piece, data);
+                    self.took(cx, took);
+                }
             }
-            Heard::NoMetadata(_) => {
-                seat.asked = None;
-                seat.refuses = true;
+            Heard::NoMetadata(piece) if seat.is_asked(piece) => {
+                (seat.asked, seat.refuses) = (None, true);
+                self.assemblies.gave_up(addr.ip());
             }
             Heard::WantsMetadata(piece) => seat.peer.give_metadata(cx, &[], piece),
             Heard::Pex(message) => {
@@ -140,21 +154,12 @@ impl Seeker {
     }
 
     /// A part was taken; the whole may be there.
-    fn took(&mut self, cx: &mut Cx<'_>, took: Took) -> Result<(), Goodbye> {
-        match took {
-            Took::Part => Ok(()),
-            Took::Useless => Ok(()),
-            Took::Whole { bytes, senders } if self.is_right(&bytes) => {
-                drop(senders);
-                self.found(cx, bytes);
-                Ok(())
-            }
-            Took::Whole { senders, .. } => {
-                if let Some(guilty) = self.assemblies.wrong(&senders) {
-                    self.ban(cx, guilty);
-                }
-                Ok(())
-            }
+    fn took(&mut self, cx: &mut Cx<'_>, took: Took) {
+        let Took::Whole { bytes, senders } = took else { return };
+        if self.is_right(&bytes) {
+            self.found(cx, bytes);
+        } else if let Some(guilty) = self.assemblies.wrong(&senders) {
+            self.ban(cx, guilty);
         }
     }
 
@@ -167,10 +172,9 @@ impl Seeker {
     /// The dictionary is here: whoever asked hears of it, and the search is over. Trackers are not told: the torrent will
     /// announce itself in a moment.
     fn found(&mut self, cx: &mut Cx<'_>, bytes: Vec<u8>) {
-        let met: Vec<_> = self.peers.values().filter_map(|seat| seat.peer.listens_at()).collect();
-        let mut known = met;
-        known.extend(self.finder.good_addresses(MOST_HANDED_ON));
-        known.dedup();
+        let mut known: Vec<_> = self.peers.values().filter_map(|seat| seat.peer.listens_at()).collect();
+        let others = self.finder.good_addresses(MOST_HANDED_ON);
+        known.extend(others.into_iter().filter(|addr| !known.contains(addr)).collect::<Vec<_>>());
         known.truncate(MOST_HANDED_ON);
         cx.out.news.push(News::Metadata { torrent: self.torrent, info: bytes.into(), known });
         self.finder.vanish(cx);
@@ -197,14 +201,14 @@ impl Seeker {
 
     /// Asks a peer for the next part that nobody was asked for.
     fn ask(&mut self, cx: &mut Cx<'_>, conn: ConnId) {
-        let others: Vec<u32> =
-            self.peers.values().filter_map(|seat| seat.asked.map(|(part, _)| part)).collect();
+        let waiting = self.peers.values().filter(|seat| !seat.refuses);
+        let others: Vec<u32> = waiting.filter_map(|seat| seat.asked.map(|(part, _)| part)).collect();
         let Some(seat) = self.peers.get_mut(&conn).filter(|seat| !seat.refuses && seat.asked.is_none())
         else {
             return;
         };
         let Some(size) = seat.peer.metadata_size() else { return };
-        if let Some(part) = self.assemblies.next_part(seat.peer.addr(), size, &others) {
+        if let Some(part) = self.assemblies.next_part(cx.now, seat.peer.addr(), size, &others) {
             seat.asked = Some((part, cx.now));
             seat.peer.ask_metadata(cx, part);
         }
@@ -219,15 +223,25 @@ impl Seeker {
         for conn in self.peers.keys().copied().collect::<Vec<_>>() {
             self.tend(cx, conn);
         }
-        let tend = if self.peers.is_empty() { Time::NEVER } else { cx.now + TEND_EVERY };
-        self.next = tend;
+        self.tell(cx);
+        self.next = if self.peers.is_empty() { Time::NEVER } else { cx.now + TEND_EVERY };
         self.plan(cx);
+    }
+
+    /// Tells how the search goes, if that changed.
+    fn tell(&mut self, cx: &mut Cx<'_>) {
+        let (peers, known) = (self.peers.len(), self.finder.known());
+        if self.told.replace((peers, known)) != Some((peers, known)) {
+            cx.out.news.push(News::Seeking { torrent: self.torrent, peers, known });
+        }
     }
 
     fn tend(&mut self, cx: &mut Cx<'_>, conn: ConnId) {
         let Some(seat) = self.peers.get_mut(&conn) else { return };
-        if seat.asked.is_some_and(|(_, since)| cx.now.since(since) >= PATIENCE) {
-            (seat.asked, seat.refuses) = (None, true);
+        if !seat.refuses && seat.asked.is_some_and(|(_, since)| cx.now.since(since) >= PATIENCE) {
+            // Late is better than never, so what it was asked stays.
+            seat.refuses = true;
+            self.assemblies.gave_up(seat.peer.addr().ip());
         }
         let idle = seat.refuses || seat.peer.metadata_size().is_none();
         if idle && cx.now.since(seat.peer.connected_at()) >= USELESS_AFTER {
@@ -291,9 +305,12 @@ impl Seeker {
     pub(crate) fn on_closed(&mut self, cx: &mut Cx<'_>, conn: ConnId, why: &Goodbye) {
         let Some(mut seat) = self.peers.remove(&conn) else { return };
         let spoke = seat.peer.metadata_size().is_some();
+        // Who knows nothing may know more in a minute.
+        let why = if *why == Goodbye::Useless { &Goodbye::Leaving } else { why };
         self.finder.parted(cx.now, seat.peer.addr(), why, spoke);
         seat.peer.end(cx);
         self.left.push(conn);
+        self.assemblies.gave_up(seat.peer.addr().ip());
         self.plan(cx);
         if !self.leaving {
             self.next = self.next.min((cx.now + BEAT).rounded_up(BEAT));
