@@ -234,24 +234,7 @@ impl Talk {
                 claims.push(Claim::HasAll(torrent.hash(), Bitfield::full(pieces)));
             }
             Message::Request { piece, begin, len } => {
-                let at = (piece, begin, len);
-                if torrent.stretch(piece, begin, len).is_none() {
-                    claims.push(Claim::Rude(format!("asks for {at:?}, which does not exist")));
-                }
-                if !other.has.contains(&piece) {
-                    claims.push(Claim::Rude(format!("asks for {at:?}, which the peer never had")));
-                }
-                let heeded = other.unchoking && other.has.contains(&piece);
-                if !fast && !heeded {
-                    // It will most likely be passed over, and nothing tells.
-                    speaker.withdraw(at);
-                } else if speaker.asked.insert(at, now).is_some() {
-                    speaker.repeated.insert(at);
-                    // The answer to one that was taken back may look like the answer to this one.
-                    if !speaker.withdrawn.contains_key(&at) {
-                        claims.push(Claim::Rude(format!("asks for {at:?} twice")));
-                    }
-                }
+                self.asks(now, side, torrent, (piece, begin, len), claims)
             }
             Message::Cancel { piece, begin, len } => {
                 let at = (piece, begin, len);
@@ -267,6 +250,29 @@ impl Talk {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn asks(&mut self, now: Time, side: Side, torrent: &Torrent, at: Asked, claims: &mut Vec<Claim>) {
+        let fast = self.sides[0].fast && self.sides[1].fast;
+        let (speaker, other) = self.both(side);
+        let (piece, begin, len) = at;
+        if torrent.stretch(piece, begin, len).is_none() {
+            claims.push(Claim::Rude(format!("asks for {at:?}, which does not exist")));
+        }
+        if !other.has.contains(&piece) {
+            claims.push(Claim::Rude(format!("asks for {at:?}, which the peer never had")));
+        }
+        let heeded = other.unchoking && other.has.contains(&piece);
+        if !fast && !heeded {
+            // It will most likely be passed over, and nothing tells.
+            speaker.withdraw(at);
+        } else if speaker.asked.insert(at, now).is_some() {
+            speaker.repeated.insert(at);
+            // The answer to one that was taken back may look like the answer to this one.
+            if !speaker.withdrawn.contains_key(&at) {
+                claims.push(Claim::Rude(format!("asks for {at:?} twice")));
+            }
         }
     }
 

@@ -385,68 +385,69 @@ impl World {
     }
 
     fn dispatch(&mut self, event: Event) {
-        let net = &mut self.net;
         match event {
-            Event::Knock(link) => {
-                let Some((host, from)) = net.knocked(link) else { return };
-                match &mut self.hosts[host.0 as usize] {
-                    Host::Node(node) => node.on_accepted(net, link, from),
-                    Host::Peer(peer) => peer.on_accepted(net, link),
-                }
-            }
-            Event::Answer(link, there) => {
-                let Some(host) = net.end_of(link, Side::Caller) else { return };
-                match &mut self.hosts[host.0 as usize] {
-                    Host::Node(node) => node.on_answer(net, link, there),
-                    Host::Peer(peer) => peer.on_answer(net, link, there),
-                }
-            }
             Event::Lands(link, side, bytes) => {
-                if net.landed(link, side, bytes) {
+                if self.net.landed(link, side, bytes) {
                     self.dispatch(Event::Bytes(link, side, bytes));
                 }
             }
+            Event::Host(host, life, mail) => self.deliver(host, life, mail),
+            Event::Audit => self.audit(),
+            of_a_link => self.happen(of_a_link),
+        }
+    }
+
+    /// Something happens at one end of a link.
+    fn happen(&mut self, event: Event) {
+        let net = &mut self.net;
+        let (end, from) = match event {
+            Event::Knock(link) => match net.knocked(link) {
+                Some((host, from)) => (Some(host), Some(from)),
+                None => (None, None),
+            },
+            Event::Answer(link, _) => (net.end_of(link, Side::Caller), None),
             Event::Bytes(link, side, bytes) => {
                 net.arrived(link, side, bytes);
-                let Some(host) = net.end_of(link, side) else { return };
-                match &mut self.hosts[host.0 as usize] {
-                    Host::Node(node) => node.on_bytes(net, link),
-                    Host::Peer(peer) => peer.on_bytes(net, link),
-                }
+                (net.end_of(link, side), None)
             }
-            Event::End(link, side, ending) => {
-                let Some(host) = net.end_of(link, side) else { return };
-                if let (Some(when), Ending::Closed) = (net.ends_later(link, side), ending) {
-                    return net.plan(when, event);
-                }
-                match &mut self.hosts[host.0 as usize] {
-                    Host::Node(node) => node.on_end(net, link, ending),
-                    Host::Peer(peer) => peer.on_end(net, link, ending),
-                }
+            Event::End(link, side, _) | Event::Room(link, side) => (net.end_of(link, side), None),
+            _ => (None, None),
+        };
+        let Some(host) = end else { return };
+        if let Event::End(link, side, Ending::Closed) = event
+            && let Some(when) = net.ends_later(link, side)
+        {
+            return net.plan(when, event);
+        }
+        match (&mut self.hosts[host.0 as usize], event) {
+            (Host::Node(node), Event::Knock(link)) => {
+                node.on_accepted(net, link, from.expect("who knocks comes from somewhere"));
             }
-            Event::Room(link, side) => {
-                let Some(host) = net.end_of(link, side) else { return };
-                match &mut self.hosts[host.0 as usize] {
-                    Host::Node(node) => node.on_room(net, link),
-                    Host::Peer(peer) => peer.on_room(net, link),
-                }
+            (Host::Peer(peer), Event::Knock(link)) => peer.on_accepted(net, link),
+            (Host::Node(node), Event::Answer(link, there)) => node.on_answer(net, link, there),
+            (Host::Peer(peer), Event::Answer(link, there)) => peer.on_answer(net, link, there),
+            (Host::Node(node), Event::Bytes(link, ..)) => node.on_bytes(net, link),
+            (Host::Peer(peer), Event::Bytes(link, ..)) => peer.on_bytes(net, link),
+            (Host::Node(node), Event::End(link, _, ending)) => node.on_end(net, link, ending),
+            (Host::Peer(peer), Event::End(link, _, ending)) => peer.on_end(net, link, ending),
+            (Host::Node(node), Event::Room(link, _)) => node.on_room(net, link),
+            (Host::Peer(peer), Event::Room(link, _)) => peer.on_room(net, link),
+            _ => {}
+        }
+    }
+
+    /// Mail comes to a host, if it is still the one that asked.
+    fn deliver(&mut self, host: HostId, life: Life, mail: Mail) {
+        let net = &mut self.net;
+        match (&mut self.hosts[host.0 as usize], mail) {
+            (Host::Node(node), _) if node.life() != life => {}
+            (Host::Node(node), Mail::Fetch(torrent, fetch)) => {
+                let from = node.addr.ip();
+                self.ask_tracker(host, life, from, torrent, &fetch);
             }
-            Event::Host(host, life, mail) => match &mut self.hosts[host.0 as usize] {
-                Host::Node(node) if node.life() != life => {}
-                Host::Node(node) => match mail {
-                    Mail::Fetch(torrent, fetch) => {
-                        let from = node.addr.ip();
-                        self.ask_tracker(host, life, from, torrent, &fetch);
-                    }
-                    mail => node.on_mail(net, mail),
-                },
-                Host::Peer(peer) => {
-                    if let Mail::Wake(link) = mail {
-                        peer.on_wake(net, link);
-                    }
-                }
-            },
-            Event::Audit => self.audit(),
+            (Host::Node(node), mail) => node.on_mail(net, mail),
+            (Host::Peer(peer), Mail::Wake(link)) => peer.on_wake(net, link),
+            (Host::Peer(_), _) => {}
         }
     }
 

@@ -53,13 +53,20 @@ fn at(source: &Source, number: usize, text: impl Into<String>) -> Finding {
     Finding::new(&source.path, Some(number), text)
 }
 
+/// `.await`, and not a method whose name begins so.
+fn awaits(code: &str) -> bool {
+    let mut parts = code.split(".await");
+    parts.next();
+    parts.any(|rest| !rest.starts_with(|next: char| next.is_alphanumeric() || next == '_'))
+}
+
 fn no_async(source: &Source) -> Vec<Finding> {
     if ASYNC.contains(&source.house()) || source.path.starts_with(ASYNC_SHELL) {
         return Vec::new();
     }
     let found = (1..)
         .zip(&source.lines)
-        .filter(|(_, line)| word_at(&line.code, "async").is_some() || line.code.contains(".await"));
+        .filter(|(_, line)| word_at(&line.code, "async").is_some() || awaits(&line.code));
     found
         .map(|(number, _)| at(source, number, "async has no place here; answer with data, wait in the shell"))
         .collect()
@@ -176,6 +183,7 @@ mod tests {
         one("crates/shell/src/tcp.rs", "x.await;", "async");
         one("crates/trackerd/src/a.rs", "let x = async { 1 };", "async");
         none("crates/shell/src/http/get.rs", "async fn a() {}");
+        none("crates/discovery/src/a.rs", "x.awaits(y);");
         none("crates/session/src/a.rs", "async fn a() { b.await }");
         none("crates/engine/src/a.rs", "use async_broadcast::x; // async\nlet a = \"async\";");
     }
