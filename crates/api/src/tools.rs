@@ -293,16 +293,32 @@ pub struct TrackerAnswer {
 }
 
 /// A tracker to start.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct TrackerOptions {
-    /// Where to listen; port 0 takes a free one.
+    /// Where to listen, for HTTP and UDP; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
+    /// Seconds between a peer's announces, from a minute to a day; `None`: half an hour.
+    #[serde(default)]
+    pub interval_s: Option<u32>,
+    /// A file of info-hashes that are served, none else; in hex, one a line. `None`: all are.
+    #[serde(default)]
+    pub allow: Option<PathBuf>,
+    /// A file of info-hashes that are not served, whatever the other one says.
+    #[serde(default)]
+    pub deny: Option<PathBuf>,
+    /// A file of keys, one a line, of which a peer must show one (`/PASSKEY/announce`). `None`: none is needed.
+    #[serde(default)]
+    pub passkeys: Option<PathBuf>,
 }
 
 /// A tracker that runs in this process until stopped or dropped.
 pub trait RunningTracker: Send {
-    /// Its announce URLs, ports as bound. A wildcard address is given as one that others can use where known.
+    /// Its announce URLs, ports as bound. A wildcard address is given as one that others can use where known. Where
+    /// passkeys are needed, `PASSKEY` stands for one.
     fn urls(&self) -> Vec<String>;
+
+    /// The same for UDP (BEP 15).
+    fn udp_urls(&self) -> Vec<String>;
 
     /// Counts so far.
     fn stats(&self) -> TrackerStats;

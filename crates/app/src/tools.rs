@@ -71,7 +71,7 @@ impl Tools for InProcess {
     }
 
     fn start_tracker(&self, options: &TrackerOptions) -> Result<Box<dyn RunningTracker>, Refusal> {
-        Ok(Box::new(Tracker::start(options)?))
+        Ok(Box::new(Tracker::start(options, self.err.clone())?))
     }
 
     fn start_client(&self, options: &EngineOptions) -> Result<Box<dyn Client>, Refusal> {

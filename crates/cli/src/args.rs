@@ -222,11 +222,26 @@ pub struct Peers {
 }
 
 /// `piecemeal tracker`
+///
+/// Serves HTTP and UDP on one port, counts at /stats (for people) and /metrics (for Prometheus). SIGHUP has it read its
+/// files again.
 #[derive(Args, Debug)]
 pub struct Tracker {
-    /// Where to listen, as IP:PORT; port 0 takes a free one
+    /// Where to listen, as IP:PORT; port 0 takes a free one; '[::]:6969' takes IPv4 too
     #[arg(long, value_name = "ADDR", default_value = TRACKER_LISTEN)]
     pub listen: Vec<SocketAddr>,
+    /// How often peers announce, from 1m to 24h [default: 30m]
+    #[arg(long, value_parser = parse_span, value_name = "TIME")]
+    pub interval: Option<Duration>,
+    /// Serve only the torrents whose info-hashes stand in this file, in hex, one a line
+    #[arg(long, value_name = "FILE")]
+    pub allow: Option<PathBuf>,
+    /// Do not serve those in this file
+    #[arg(long, value_name = "FILE")]
+    pub deny: Option<PathBuf>,
+    /// Serve only who shows a key of this file, one a line: /PASSKEY/announce
+    #[arg(long, value_name = "FILE")]
+    pub passkeys: Option<PathBuf>,
 }
 
 /// 6969 is the port trackers have used since the first one.

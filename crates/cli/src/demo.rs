@@ -48,7 +48,8 @@ pub fn run(args: &Demo, tools: &dyn Tools, host: &mut Host, stop: &Interrupt) ->
     }
     let place = Place::new(&host.temp_dir)?;
     let mut fleet = Fleet::new(Screen::new(host, false));
-    let mut tracker = tools.start_tracker(&TrackerOptions { listen: vec![LOOPBACK] })?;
+    let mut tracker =
+        tools.start_tracker(&TrackerOptions { listen: vec![LOOPBACK], ..TrackerOptions::default() })?;
     let result = prove(args, &place, &*tracker, &mut fleet, tools, host, stop);
     fleet.leave(host, stop);
     tracker.stop();

@@ -34,7 +34,10 @@ pub struct Offer {
 /// Runs the command.
 pub fn run(args: &Seed, tools: &dyn Tools, host: &mut Host, stop: &Interrupt) -> Result<(), Failure> {
     let mut tracker = match args.embedded_tracker {
-        Some(addr) => Some(tools.start_tracker(&TrackerOptions { listen: vec![addr] })?),
+        Some(addr) => {
+            let options = TrackerOptions { listen: vec![addr], ..TrackerOptions::default() };
+            Some(tools.start_tracker(&options)?)
+        }
         None => None,
     };
     let mut fleet = Fleet::new(Screen::new(host, args.json));

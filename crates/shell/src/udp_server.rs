@@ -205,13 +205,17 @@ impl Server {
     fn receive(&mut self, index: usize) -> bool {
         let Arrivals { buffers, from } = &mut self.arrivals;
         from.clear();
-        for buffer in buffers.iter_mut() {
-            match self.sockets[index].recv_from(buffer) {
+        for _ in 0..BATCH {
+            match self.sockets[index].recv_from(&mut buffers[from.len()]) {
                 Ok((len, sender)) => from.push((sender, len)),
                 Err(why) if why.kind() == io::ErrorKind::WouldBlock => return false,
-                // A word about a datagram we sent: nobody listens there. On Windows.
-                Err(_) => return true,
+                // On Windows a word about a datagram we sent: nobody listens there.
+                Err(_) => {}
             }
+        }
+        if from.is_empty() {
+            // Nothing but errors: not in a circle.
+            thread::sleep(ERROR_PAUSE);
         }
         true
     }
