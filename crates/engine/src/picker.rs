@@ -41,6 +41,9 @@ const SPARE_OPEN: usize = 8;
 /// behind it.
 const ENDGAME_CLAIMS: u32 = 2;
 
+/// And however fast it is: a quarter of a MiB.
+const MOST_ENDGAME_CLAIMS: u32 = 16;
+
 /// A peer as the Picker sees it: the number of its seat with the Controller, to be used again only after
 /// [`Picker::forget_peer`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -68,6 +71,8 @@ pub struct PickFacts<'a> {
     pub want: usize,
     /// Whatever it brings must be told from what others bring: it shares no piece, as long as there are enough.
     pub alone: bool,
+    /// In the endgame it may be asked for what others were asked for.
+    pub share: bool,
     /// It chokes us, but lets us have these pieces (BEP 6, "allowed fast").
     pub allowed_fast: Option<&'a [PieceIndex]>,
 }
@@ -272,7 +277,7 @@ impl Picker {
             let Some(seat) = self.next_piece(rng, who, has, fast) else { break };
             self.claim(seat, who, fast, goal, out);
         }
-        if out.len() < goal && self.mood() == Mood::Endgame {
+        if facts.share && out.len() < goal && self.mood() == Mood::Endgame {
             self.share_claims(who, has, facts.rate, goal, out);
         }
     }
@@ -516,10 +521,12 @@ impl Picker {
         }
     }
 
-    /// Endgame: claims what others claim, no more than `who` brings in about a second.
+    /// Endgame: claims what others claim, no more than `who` brings in an eighth of a second. A peer that has much of its
+    /// own to bring claims nothing besides; what it would bring twice is waste.
     fn share_claims(&mut self, who: PeerSlot, has: Has<'_>, rate: u64, goal: usize, out: &mut Vec<BlockRef>) {
-        let in_a_second = u32::try_from(rate / u64::from(BLOCK_LEN)).unwrap_or(u32::MAX);
-        let allowed = in_a_second.max(ENDGAME_CLAIMS).saturating_sub(self.opens.claims_of(who)) as usize;
+        let soon = u32::try_from(rate / 8 / u64::from(BLOCK_LEN)).unwrap_or(u32::MAX);
+        let most = soon.clamp(ENDGAME_CLAIMS, MOST_ENDGAME_CLAIMS);
+        let allowed = most.saturating_sub(self.opens.claims_of(who)) as usize;
         let most = allowed.min(goal - out.len());
         let lengths = (self.pieces, self.piece_length, self.last_piece_length);
         self.opens.claim_too(who, has, most, |piece, block| out.push(block_of(lengths, piece, block)));

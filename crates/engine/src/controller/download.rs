@@ -9,10 +9,12 @@ use super::Controller;
 use super::agenda::{BEAT, Due};
 use super::blame::Verdict;
 use crate::cx::{Cx, Goodbye, News};
-use crate::picker::{PeerSlot, PickFacts, Received};
+use crate::picker::{Mood, PeerSlot, PickFacts, Received};
 
 /// How often peers that owe us Blocks are looked at.
 const TEND_EVERY: Duration = Duration::from_secs(1);
+/// The same in the endgame.
+const ENDGAME_EVERY: Duration = Duration::from_millis(500);
 /// A peer that owes us Blocks and sent none for so long is snubbed: others are asked for them (libtorrent's
 /// `piece_timeout`, also 20 s).
 const SNUB_AFTER: Duration = Duration::from_secs(20);
@@ -26,6 +28,12 @@ const TRICKLE: Duration = Duration::from_secs(5);
 impl Controller {
     /// Asks a peer for as much as it should be asked for and the budget allows.
     pub(super) fn request(&mut self, cx: &mut Cx<'_>, slot: PeerSlot) {
+        self.request_as(cx, slot, false);
+    }
+
+    /// With `share`, also for what others were asked for, once nothing else is left (the endgame). That is for the beat
+    /// alone: a Block that is on its way for half a second may hang, one that was just asked for would only come twice.
+    fn request_as(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, share: bool) {
         if !self.package.is_ready() {
             return;
         }
@@ -47,6 +55,7 @@ impl Controller {
             rate: peer.down().rate(cx.now),
             want: granted as usize,
             alone: self.blame.suspects(peer.addr().ip()),
+            share,
             allowed_fast: allowed,
         };
         self.scratch.picked.clear();
@@ -54,8 +63,10 @@ impl Controller {
         let unused = granted - self.scratch.picked.len() as u64;
         cx.lease.down.refund(&mut self.down, unused * block);
         peer.ask(cx, &self.scratch.picked);
-        if peer.asked() > 0 {
-            self.agenda.by(Due::Requests, cx.now + TEND_EVERY);
+        let owes = peer.asked() > 0;
+        let endgame = unused > 0 && self.picker.mood() == Mood::Endgame;
+        if owes || endgame {
+            self.agenda.by(Due::Requests, cx.now + if endgame { ENDGAME_EVERY } else { TEND_EVERY });
         }
     }
 
@@ -163,7 +174,7 @@ impl Controller {
         for slot in self.peers.round(self.turn) {
             self.judge_debt(cx, slot);
             self.update_interest(cx, slot);
-            self.request(cx, slot);
+            self.request_as(cx, slot, true);
             self.serve(cx, slot);
             owing |= self.peers.get(slot).is_some_and(|peer| peer.asked() > 0);
         }

@@ -21,7 +21,7 @@ fn bits(pieces: u32, ones: impl IntoIterator<Item = u32>) -> Bitfield {
 }
 
 fn facts(want: usize, rate: u64) -> PickFacts<'static> {
-    PickFacts { rate, want, alone: false, allowed_fast: None }
+    PickFacts { rate, want, alone: false, share: true, allowed_fast: None }
 }
 
 fn pick(
