@@ -361,6 +361,9 @@ pub struct EngineOptions {
     /// Most peers connected at once, over all torrents; `None` chooses by the machine.
     #[serde(default)]
     pub max_peers: Option<u32>,
+    /// Look for peers on the local network (BEP 14). Private torrents never do.
+    #[serde(default)]
+    pub lsd: bool,
 }
 
 impl EngineOptions {

@@ -109,6 +109,9 @@ pub struct Engine {
     /// Most bytes per second to send
     #[arg(long, value_parser = parse_rate, value_name = "RATE")]
     pub up_limit: Option<u64>,
+    /// Do not look for peers on the local network
+    #[arg(long)]
+    pub no_lsd: bool,
     /// Where to listen for peers, as IP:PORT; port 0 takes a free one [default: port 6881 or above, everywhere]
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<SocketAddr>,

@@ -80,6 +80,7 @@ fn attempt(options: &EngineOptions, listen: &[SocketAddr]) -> Result<Shell, Shel
         max_conns: usize::try_from(peers).unwrap_or(usize::MAX),
         max_conns_per_torrent: at_most(defaults.max_conns_per_torrent, peers),
         max_pending: at_most(defaults.max_pending, handles / 4),
+        lsd: options.lsd,
         ..defaults
     };
     let pool = options.pool_bytes.unwrap_or_else(default_pool_bytes);
