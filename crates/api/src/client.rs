@@ -8,17 +8,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
 use crate::refusal::Refusal;
+use crate::resolve::{ResolveRequest, Resolved};
 use crate::status::{Details, Status};
+use crate::tools::Cancel;
 use crate::torrent::{AddTorrent, Content, Limits, Options};
 
 /// The torrents of a running engine: in this process, or behind a socket.
 ///
 /// Any thread may call. Calls answer when the command is accepted, not when it has taken effect; effects are heard
-/// through [`Client::events`]. Dropping a client that was not shut down stops its threads without farewell.
+/// through [`Client::events`]. Only [`Client::resolve`] and [`Client::shutdown`] wait for the network. Dropping a client that was not shut down stops its threads without farewell.
 pub trait Client: Send + Sync {
     /// Adds a torrent and starts it unless asked not to. Refused when the metainfo does not parse, a selected file
     /// does not exist, or the same info-hash is there already.
     fn add(&self, torrent: AddTorrent) -> Result<TorrentId, Refusal>;
+
+    /// Fetches the description of a magnet link's torrent from peers. Blocks until it is there, until cancelled, or until
+    /// the engine shuts down; [`Event::Resolving`] tells how the search goes. Adds nothing.
+    ///
+    /// Refused when the link does not parse or names a torrent of v2 alone, when the torrent is there already or is being
+    /// resolved, and when the description is no torrent that can be used.
+    fn resolve(&self, request: ResolveRequest, cancel: &Cancel) -> Result<Resolved, Refusal>;
 
     /// Disconnects its peers and says `stopped` to its trackers. Paused already: nothing happens.
     fn pause(&self, id: TorrentId) -> Result<(), Refusal>;

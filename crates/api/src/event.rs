@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use piecemeal_metainfo::{PieceIndex, TorrentId};
+use piecemeal_metainfo::{InfoHash, InfoHashV2, PieceIndex, TorrentId};
 use serde::{Deserialize, Serialize};
 
 use crate::json;
@@ -22,6 +22,25 @@ pub enum Event {
         torrent: TorrentId,
         /// Its name, as the metainfo has it.
         name: String,
+    },
+    /// A magnet link is being resolved: at the start, and whenever peers come or go. Its number is no torrent's and never
+    /// will be; `Tracker` and `Banned` may carry it too. That the search is over is told to whoever asked for it.
+    Resolving {
+        /// Its number.
+        #[serde(with = "json::torrent_id")]
+        torrent: TorrentId,
+        /// The link's name for it; without one, its info-hash. Make safe to print.
+        name: String,
+        /// The v1 info-hash, if the link says it.
+        #[serde(with = "json::info_hash", default)]
+        info_hash: Option<InfoHash>,
+        /// The v2 info-hash, if the link says it.
+        #[serde(with = "json::info_hash_v2", default)]
+        info_hash_v2: Option<InfoHashV2>,
+        /// Peers connected.
+        peers: u32,
+        /// Addresses known.
+        known_peers: u32,
     },
     /// A torrent does something else now. Progress inside a state is in snapshots.
     StateChanged {
@@ -115,6 +134,7 @@ impl Event {
     pub fn torrent(&self) -> Option<TorrentId> {
         match self {
             Event::Added { torrent, .. }
+            | Event::Resolving { torrent, .. }
             | Event::StateChanged { torrent, .. }
             | Event::PieceVerified { torrent, .. }
             | Event::PieceFailed { torrent, .. }

@@ -16,6 +16,7 @@ mod client;
 mod event;
 mod json;
 mod refusal;
+mod resolve;
 mod status;
 mod tools;
 mod torrent;
@@ -23,6 +24,7 @@ mod torrent;
 pub use client::{Client, Events, Farewell, Heard};
 pub use event::{Event, TrackerOutcome};
 pub use refusal::Refusal;
+pub use resolve::{ResolveRequest, Resolved};
 pub use status::{
     Details, FileStatus, PeerFlags, PeerStatus, State, Status, Totals, TrackerState, TrackerStatus, Trouble,
     TroubleKind,

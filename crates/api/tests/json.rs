@@ -58,6 +58,14 @@ fn events() -> Vec<Event> {
     let url = "http://t/announce".to_owned();
     all.extend([
         Event::Added { torrent, name: "a".into() },
+        Event::Resolving {
+            torrent,
+            name: "a".into(),
+            info_hash: None,
+            info_hash_v2: Some(InfoHashV2([1; 32])),
+            peers: 1,
+            known_peers: 9,
+        },
         Event::PieceVerified { torrent, piece: PieceIndex(3) },
         Event::PieceFailed { torrent, piece: PieceIndex(3) },
         Event::Complete { torrent },
@@ -128,6 +136,23 @@ fn requests_come_back_the_same() {
     for bad in [json!({"metainfo": "*", "dir": "/d"}), json!({"dir": "/d"}), json!({"metainfo": "ZGU="})] {
         assert!(serde_json::from_value::<AddTorrent>(bad).is_err());
     }
+    let request =
+        ResolveRequest { trackers: vec!["udp://t:1".into()], ..ResolveRequest::new("magnet:?xt=x") };
+    let value = serde_json::to_value(&request).unwrap();
+    assert_eq!(serde_json::from_value::<ResolveRequest>(value).unwrap(), request);
+    let least = json!({"magnet": "magnet:?xt=x"});
+    assert_eq!(serde_json::from_value::<ResolveRequest>(least).unwrap(), ResolveRequest::new("magnet:?xt=x"));
+    let resolved = Resolved {
+        metainfo: b"de"[..].into(),
+        known: vec!["[::1]:9".parse().unwrap()],
+        select: Selection::Only { files: vec![] },
+    };
+    let value = serde_json::to_value(&resolved).unwrap();
+    assert_eq!(
+        value,
+        json!({"metainfo": "ZGU=", "known": ["[::1]:9"], "select": {"select": "only", "files": []}})
+    );
+    assert_eq!(serde_json::from_value::<Resolved>(value).unwrap(), resolved);
     let engine = EngineOptions { max_peers: Some(3), ..EngineOptions::default() };
     let value = serde_json::to_value(&engine).unwrap();
     assert_eq!(serde_json::from_value::<EngineOptions>(value).unwrap(), engine);

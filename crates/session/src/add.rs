@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use piecemeal_api::{AddTorrent, Limits, Refusal, Selection, Totals, Verify};
 use piecemeal_engine::cx::{Options, Seating};
-use piecemeal_metainfo::{MAX_SOURCES, Metainfo, TorrentId, Version};
+use piecemeal_metainfo::{InfoHashes, MAX_SOURCES, Metainfo, MetainfoError, TorrentId, Version};
 use piecemeal_package::Start;
 use piecemeal_shell::Storage;
 
@@ -37,14 +37,7 @@ pub(crate) struct Prepared {
 
 /// Judges a request by itself.
 pub(crate) fn check(add: &AddTorrent) -> Result<Checked, Refusal> {
-    let meta = Metainfo::parse(&add.metainfo)
-        .map_err(|why| Refusal::BadTorrent { what: "torrent".into(), reason: why.to_string() })?;
-    if meta.info().version == Version::V2 {
-        return Err(Refusal::Unsupported {
-            what: format!("{}: a torrent of BitTorrent v2 alone", meta.info().name),
-            instead: "get a v1 or hybrid torrent of the same content".into(),
-        });
-    }
+    let meta = judge(Metainfo::parse(&add.metainfo), "torrent")?;
     if add.trackers.len() > MAX_SOURCES {
         let reason = format!("{} are too many, the limit is {MAX_SOURCES}", add.trackers.len());
         return Err(Refusal::invalid("trackers", reason, "leave some out"));
@@ -61,9 +54,23 @@ pub(crate) fn check(add: &AddTorrent) -> Result<Checked, Refusal> {
     })
 }
 
-/// Judges it beside the torrents that are here.
-pub(crate) fn free(new: &Checked, table: &Table) -> Result<(), Refusal> {
-    let swarms: Vec<_> = new.meta.info_hashes().swarms().collect();
+/// A torrent that can be swapped, from a file or from peers; `what` is its name until it says its own.
+pub(crate) fn judge(read: Result<Metainfo, MetainfoError>, what: &str) -> Result<Metainfo, Refusal> {
+    let meta = read.map_err(|why| Refusal::BadTorrent { what: what.to_owned(), reason: why.to_string() })?;
+    if meta.info().version == Version::V2 { Err(v2_alone(meta.info().name.as_str())) } else { Ok(meta) }
+}
+
+/// What is not done yet.
+pub(crate) fn v2_alone(name: &str) -> Refusal {
+    Refusal::Unsupported {
+        what: format!("{name}: a torrent of BitTorrent v2 alone"),
+        instead: "get a v1 or hybrid torrent of the same content".into(),
+    }
+}
+
+/// That nobody here has a torrent of these hashes, or seeks one.
+pub(crate) fn unclaimed(hashes: InfoHashes, name: &str, table: &Table) -> Result<(), Refusal> {
+    let swarms: Vec<_> = hashes.swarms().collect();
     for (id, torrent) in table.iter() {
         let same = torrent.meta.info_hashes().swarms().any(|swarm| swarms.contains(&swarm));
         if same && torrent.leaving {
@@ -73,6 +80,18 @@ pub(crate) fn free(new: &Checked, table: &Table) -> Result<(), Refusal> {
         if same {
             return Err(Refusal::AlreadyAdded { torrent: id, name: torrent.name() });
         }
+    }
+    if table.seeks.seek(hashes) {
+        let reason = "a magnet link of the same torrent is being resolved";
+        return Err(Refusal::invalid(name, reason, "wait for that, or stop it"));
+    }
+    Ok(())
+}
+
+/// Judges it beside the torrents that are here.
+pub(crate) fn free(new: &Checked, table: &Table) -> Result<(), Refusal> {
+    unclaimed(new.meta.info_hashes(), new.meta.info().name.as_str(), table)?;
+    for (id, torrent) in table.iter() {
         if let Some(path) = place::overlap((&new.meta, &new.real_dir), (&torrent.meta, &torrent.real_dir)) {
             let reason = format!("torrent {} ({}) has this file already", id.0, torrent.name());
             return Err(Refusal::file(

@@ -30,6 +30,7 @@ mod add;
 mod hub;
 mod machine;
 mod place;
+mod seeks;
 mod session;
 mod store;
 mod table;

@@ -3,6 +3,8 @@
 //! Owns birth and death, and the way of each command to the engine. The order of locks: the engine's, then the
 //! table's, then those of listeners and store; none is held while the disk or the network is waited for.
 
+mod resolve;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,8 +12,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use piecemeal_api::{
-    AddTorrent, Client, Content, Details, EngineOptions, Event, Events, Farewell, Limits, Options, Refusal,
-    Status,
+    AddTorrent, Cancel, Client, Content, Details, EngineOptions, Event, Events, Farewell, Limits, Options,
+    Refusal, ResolveRequest, Resolved, Status,
 };
 use piecemeal_engine::cx::{Change, Command, News};
 use piecemeal_metainfo::TorrentId;
@@ -31,8 +33,8 @@ const LAST_FACTS: Duration = Duration::from_millis(300);
 
 /// A running BitTorrent client: torrents, their progress and their resume facts.
 ///
-/// All methods may be called from any thread, and none waits for the network; [`Session::add`] and
-/// [`Session::shutdown`] wait for the disk. It is also a [`Client`], the same thing as a trait.
+/// All methods may be called from any thread. Only [`Session::resolve`] and [`Session::shutdown`] wait for the network;
+/// [`Session::add`] and [`Session::shutdown`] wait for the disk. It is also a [`Client`], the same thing as a trait.
 ///
 /// Dropped without [`Session::shutdown`], it stops its threads and takes no leave of anybody.
 pub struct Session {
@@ -364,6 +366,9 @@ impl Shared {
 impl Client for Session {
     fn add(&self, torrent: AddTorrent) -> Result<TorrentId, Refusal> {
         self.add(torrent)
+    }
+    fn resolve(&self, request: ResolveRequest, cancel: &Cancel) -> Result<Resolved, Refusal> {
+        self.resolve(request, cancel)
     }
     fn pause(&self, id: TorrentId) -> Result<(), Refusal> {
         self.pause(id)

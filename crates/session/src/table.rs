@@ -15,6 +15,7 @@ use piecemeal_engine::cx::{self, News, Snapshot};
 use piecemeal_metainfo::{Bitfield, FileIndex, Metainfo, PieceIndex, TorrentId};
 use piecemeal_package::ResumeFacts;
 
+use crate::seeks::Seeks;
 use crate::store::Claim;
 use crate::words;
 
@@ -25,6 +26,8 @@ const GIVERS_MAX: usize = 65_536;
 #[derive(Default)]
 pub(crate) struct Table {
     torrents: BTreeMap<TorrentId, Torrent>,
+    /// Magnet links that are to become torrents.
+    pub(crate) seeks: Seeks,
     last: u32,
     /// The engine is leaving or has left: torrents that go stay listed, as gone.
     ending: bool,
@@ -79,7 +82,7 @@ pub(crate) enum Errand {
 }
 
 impl Table {
-    /// A number that no torrent of this session had.
+    /// A number that no torrent or magnet link of this session had.
     pub(crate) fn next_id(&mut self) -> TorrentId {
         self.last += 1;
         TorrentId(self.last)
@@ -147,7 +150,11 @@ impl Table {
             | News::Tracker(id, _)
             | News::Facts(id, _)
             | News::Gone(id) => *id,
+            News::Seeking { torrent, .. } | News::Metadata { torrent, .. } => *torrent,
         };
+        if self.seeks.holds(id) {
+            return self.seeks.hear(id, news, events);
+        }
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
         match news {
             News::Facts(_, facts) => errands.extend(torrent.facts(facts)),
@@ -158,6 +165,7 @@ impl Table {
 
     /// The engine died: all torrents are in trouble.
     pub(crate) fn engine_died(&mut self, events: &mut Vec<Event>) {
+        self.seeks.close_all();
         for (id, torrent) in &mut self.torrents {
             if torrent.stand.state != State::Gone {
                 torrent.troubled(*id, words::trouble_bug(), events);
@@ -167,6 +175,7 @@ impl Table {
 
     /// What has not left by now is gone all the same.
     pub(crate) fn all_gone(&mut self, events: &mut Vec<Event>) {
+        self.seeks.close_all();
         for id in self.staying().map(|(id, _)| id).collect::<Vec<_>>() {
             self.gone(id, events, &mut Vec::new());
         }
@@ -253,7 +262,7 @@ impl Torrent {
                 let outcome = words::outcome(&heard);
                 events.push(Event::Tracker { torrent: id, url: heard.url, outcome });
             }
-            News::Facts(..) | News::Gone(_) => {}
+            News::Facts(..) | News::Gone(_) | News::Seeking { .. } | News::Metadata { .. } => {}
         }
     }
 

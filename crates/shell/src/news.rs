@@ -1,7 +1,7 @@
 //! News on its way to whoever listens.
 //!
-//! Owns what a slow listener may lose. Snapshots and Facts coalesce by torrent, the latest wins; Complete and Gone are
-//! never lost; of all other News the oldest is dropped beyond [`RING_NEWS`], and counted.
+//! Owns what a slow listener may lose. Snapshots and Facts coalesce by torrent, the latest wins; Complete, Metadata and
+//! Gone are never lost; of all other News the oldest is dropped beyond [`RING_NEWS`], and counted.
 //!
 //! A verified Piece by itself does not wake the listener: see [`NewsBox::post`].
 
@@ -27,7 +27,7 @@ pub(crate) struct NewsBox {
 struct Inside {
     /// What may be lost, with its number; at most [`RING_NEWS`].
     ring: VecDeque<(u64, News)>,
-    /// What may not: one Snapshot and one Facts a torrent, and each Complete and Gone.
+    /// What may not: one Snapshot and one Facts a torrent, and each Complete, Metadata and Gone.
     sure: VecDeque<(u64, Sure)>,
     snapshots: BTreeMap<TorrentId, Box<Snapshot>>,
     facts: BTreeMap<TorrentId, Box<ResumeFacts>>,
@@ -45,6 +45,8 @@ enum Sure {
     /// Its latest value lies in `facts`.
     Facts(TorrentId),
     Complete(TorrentId),
+    /// News::Metadata, one a torrent.
+    Metadata(Box<News>),
     Gone(TorrentId),
 }
 
@@ -128,6 +130,7 @@ impl Inside {
                 None => Sure::Facts(torrent),
             },
             News::Complete(torrent) => Sure::Complete(torrent),
+            News::Metadata { .. } => Sure::Metadata(Box::new(news)),
             News::Gone(torrent) => Sure::Gone(torrent),
             other => {
                 if self.ring.len() == RING_NEWS {
@@ -164,6 +167,7 @@ impl Inside {
                 News::Facts(torrent, self.facts.remove(&torrent).expect("queued Facts have a value"))
             }
             Sure::Complete(torrent) => News::Complete(torrent),
+            Sure::Metadata(news) => *news,
             Sure::Gone(torrent) => News::Gone(torrent),
         })
     }
@@ -218,12 +222,15 @@ mod tests {
     #[test]
     fn a_slow_listener_loses_the_oldest_but_never_the_sure() {
         let news = NewsBox::default();
+        let (info, known) = ([].into(), Vec::new());
+        news.post(&mut vec![News::Metadata { torrent: TorrentId(7), info, known }]);
         news.post(&mut vec![News::Gone(TorrentId(7))]);
         let over = 5;
         let pieces = (0..RING_NEWS as u32 + over).map(|at| News::Piece(TorrentId(1), PieceIndex(at)));
         news.post(&mut pieces.collect());
         news.close();
         assert_eq!(news.lost(), u64::from(over));
+        assert!(matches!(news.recv(None), Some(News::Metadata { .. })));
         assert!(matches!(news.recv(None), Some(News::Gone(_))));
         assert!(matches!(news.recv(None), Some(News::Piece(_, PieceIndex(first))) if first == over));
         let mut left = 0;

@@ -3,8 +3,8 @@
 //!
 //! Owns validity. A [`Metainfo`] can only be made by [`Metainfo::parse`] and [`Metainfo::from_info`], which share
 //! one function for the `info`, so that whatever came from a peer is judged as strictly as a file. It never
-//! changes afterwards, except that missing piece layers may be added. Where the content lies on disk, and which
-//! of it is there, is `package`'s.
+//! changes afterwards, except that missing piece layers and the web seeds of a link may be added. Where the content
+//! lies on disk, and which of it is there, is `package`'s.
 //!
 //! **One byte space for all versions.** The files lie one behind the other, pads between them, and pieces cut that
 //! line. A hybrid lists its pads; for a pure v2 torrent, whose files merely start at piece boundaries, this module
@@ -164,6 +164,11 @@ impl Metainfo {
     /// of the link in tiers. Judged as in [`Metainfo::parse`]; piece layers are missing.
     pub fn from_info(raw_info: &[u8], trackers: Vec<Vec<String>>) -> Result<Metainfo, MetainfoError> {
         torrent::from_info(raw_info, trackers)
+    }
+
+    /// Adds HTTP sources that a link names (BEP 19), as far as they are sound and new.
+    pub fn add_web_seeds(&mut self, urls: Vec<String>) {
+        torrent::add_web_seeds(self, urls);
     }
 
     /// A .torrent file that says the same: the `info` byte for byte, unknown keys kept.

@@ -413,6 +413,19 @@ fn v2_layers_are_checked() {
 }
 
 #[test]
+fn what_a_link_says_besides_is_written_with_the_info_byte_for_byte() {
+    let info = single().encode();
+    let tiers = vec![vec!["http://t/announce".to_owned()], vec!["udp://u:1".to_owned()]];
+    let mut torrent = Metainfo::from_info(&info, tiers).unwrap();
+    torrent.add_web_seeds(["http://w/", "", "http://w/", "http://v/"].map(str::to_owned).to_vec());
+    assert_eq!(torrent.web_seeds(), ["http://w/", "http://v/"]);
+    assert_eq!(torrent.lints(), [Lint::SourcesDropped { count: 2 }]);
+    let again = Metainfo::parse(&torrent.to_bytes()).unwrap();
+    assert_eq!((&again.raw_info()[..], again.trackers()), (&info[..], torrent.trackers()));
+    assert_eq!(again.web_seeds(), torrent.web_seeds());
+}
+
+#[test]
 fn v2_trees_that_can_not_be() {
     let leaf = |length: i64, root: &[u8]| {
         Bencode::dict().with("", Bencode::dict().with("length", length).with("pieces root", root))

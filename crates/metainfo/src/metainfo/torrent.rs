@@ -74,6 +74,15 @@ pub(super) fn from_info(raw_info: &[u8], trackers: Vec<Vec<String>>) -> Result<M
     Ok(torrent)
 }
 
+pub(super) fn add_web_seeds(torrent: &mut Metainfo, urls: Vec<String>) {
+    let all = std::mem::take(&mut torrent.web_seeds).into_iter().chain(urls).map(Some).collect();
+    let mut dropped = 0;
+    torrent.web_seeds = tidy(vec![all], &mut dropped).concat();
+    if dropped > 0 {
+        torrent.lints.push(Lint::SourcesDropped { count: dropped });
+    }
+}
+
 pub(super) fn to_bytes(torrent: &Metainfo) -> Vec<u8> {
     let outer = Outer {
         raw_info: &torrent.raw_info,

@@ -13,4 +13,5 @@ mod tests;
 
 pub use client::{Client, Reply};
 pub use get::{GetError, get};
+pub use place::is_local;
 pub use serve::{Answer, Asked, ServeLimits, Serving, serve};

@@ -76,7 +76,7 @@ pub(super) fn says_local(url: &Url) -> bool {
 }
 
 /// Loopback, private and link-local networks, and all else that no host on the internet has as its address.
-pub(super) fn is_local(ip: IpAddr) -> bool {
+pub fn is_local(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => is_local_v4(ip),
         IpAddr::V6(ip) => is_local_v6(ip),
