@@ -2,8 +2,6 @@
 //!
 //! Owns nothing; the generator is the caller's. `rand` itself is left out: a dozen lines replace it.
 
-use std::collections::BTreeSet;
-
 use rand_core::Rng;
 
 /// A number in `0..bound`, or 0 if `bound` is 0. The bias is at most `bound` in 2^32, far below what a swarm
@@ -20,34 +18,28 @@ pub(crate) fn shuffle<T>(items: &mut [T], rng: &mut (impl Rng + ?Sized)) {
     }
 }
 
-/// `want` different numbers of `0..from` (all of them if there are fewer), in random order.
+/// `want` different numbers of `0..from` (all of them if there are fewer), each as likely as any other, in an order that
+/// begins anywhere.
 ///
-/// Takes memory and time in proportion to `want`, not to `from`: a swarm of 100 000 is sampled as quickly as
-/// one of 1000.
+/// They are drawn one from each of `want` equal parts, and all turned by one random step. So no memory of what was
+/// drawn is needed, numbers that stand close together are less likely to come together, and the time is in proportion
+/// to `want`, not to `from`: a swarm of 100 000 is sampled as quickly as one of 1000.
 pub(crate) fn sample(from: usize, want: usize, rng: &mut (impl Rng + ?Sized)) -> Vec<usize> {
-    if want >= from / 2 {
-        let mut all: Vec<usize> = (0..from).collect();
-        let want = want.min(from);
-        for at in 0..want {
-            all.swap(at, at + below(from - at, rng));
-        }
-        all.truncate(want);
-        return all;
-    }
-    // Less than half is taken, so a draw is new with a chance of at least one half.
-    let mut seen = BTreeSet::new();
-    let mut drawn = Vec::with_capacity(want);
-    while drawn.len() < want {
-        let pick = below(from, rng);
-        if seen.insert(pick) {
-            drawn.push(pick);
-        }
-    }
-    drawn
+    let want = want.min(from);
+    let turn = below(from, rng);
+    let part = |number: usize| number * from / want;
+    let draw = |number: usize| {
+        let (start, end) = (part(number), part(number + 1));
+        let at = turn + start + below(end - start, rng);
+        if at >= from { at - from } else { at }
+    };
+    (0..want).map(draw).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use rand_chacha::ChaCha20Rng;
     use rand_core::SeedableRng;
 
@@ -63,6 +55,19 @@ mod tests {
                 assert!(picks.iter().all(|pick| *pick < from));
                 assert_eq!(picks.iter().collect::<BTreeSet<_>>().len(), picks.len());
             }
+        }
+    }
+
+    #[test]
+    fn every_number_is_drawn_equally_often() {
+        let mut rng = ChaCha20Rng::seed_from_u64(3);
+        for (from, want) in [(10, 1), (10, 3), (10, 7), (10, 9)] {
+            let mut count = [0_u32; 10];
+            for _ in 0..10_000 {
+                sample(from, want, &mut rng).into_iter().for_each(|pick| count[pick] += 1);
+            }
+            let expected = 1000 * want as u32;
+            assert!(count.iter().all(|count| count.abs_diff(expected) < 250), "{want}: {count:?}");
         }
     }
 

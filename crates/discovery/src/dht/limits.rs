@@ -8,7 +8,7 @@
 //!
 //! An address is proven for [`PROOF_LIFE`] by a valid token or by the answer to a question of ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use super::net::{self, Net};
 
 /// Networks that are remembered; the one unheard of for longest is forgotten.
 const MAX_NETS: usize = 4_096;
+/// Proofs that are remembered; the one that ends first is forgotten.
+const MAX_PROOFS: usize = 4_096;
 /// Bytes an unproven source gets for one of its own.
 pub(super) const AMPLIFICATION: usize = 3;
 /// Bytes of the largest answer to anybody: it passes everywhere in one piece.
@@ -43,14 +45,16 @@ pub(super) struct Limits {
     /// The same networks, by when they were last seen.
     order: BTreeMap<u64, Net>,
     turns: u64,
+    /// Until when an address is proven. Apart from the networks, whom a flood pushes out; here only proofs get in.
+    /// Bound: [`MAX_PROOFS`].
+    proofs: BTreeMap<IpAddr, Time>,
+    ends: BTreeSet<(Time, IpAddr)>,
 }
 
 #[derive(Debug)]
 struct Seen {
     answers: Bucket,
     turn: u64,
-    /// The address of this network that was proven last, and until when that counts.
-    proven: Option<(IpAddr, Time)>,
 }
 
 /// Tokens that flow in with time, in billionths.
@@ -73,7 +77,15 @@ impl Limits {
     pub(super) fn new(now: Time, bytes_a_second: u32) -> Limits {
         let bytes_a_second = u64::from(bytes_a_second).min(NANOS);
         let all = Bucket { nanos: SAVED_SECS * bytes_a_second * NANOS, since: now };
-        Limits { all, bytes_a_second, nets: BTreeMap::new(), order: BTreeMap::new(), turns: 0 }
+        Limits {
+            all,
+            bytes_a_second,
+            nets: BTreeMap::new(),
+            order: BTreeMap::new(),
+            turns: 0,
+            proofs: BTreeMap::new(),
+            ends: BTreeSet::new(),
+        }
     }
 
     /// Whether this network may be answered once more; counts it.
@@ -87,12 +99,20 @@ impl Limits {
 
     /// `from` was shown to receive what is sent there.
     pub(super) fn prove(&mut self, now: Time, from: SocketAddr) {
-        self.seen(now, from).proven = Some((from.ip(), now + PROOF_LIFE));
+        let (ip, until) = (from.ip(), now + PROOF_LIFE);
+        if let Some(before) = self.proofs.insert(ip, until) {
+            self.ends.remove(&(before, ip));
+        }
+        self.ends.insert((until, ip));
+        if self.proofs.len() > MAX_PROOFS
+            && let Some((_, first)) = self.ends.pop_first()
+        {
+            self.proofs.remove(&first);
+        }
     }
 
     pub(super) fn is_proven(&self, now: Time, from: SocketAddr) -> bool {
-        let proven = self.nets.get(&net::near(from)).and_then(|seen| seen.proven);
-        proven.is_some_and(|(ip, until)| ip == from.ip() && until > now)
+        self.proofs.get(&from.ip()).is_some_and(|until| *until > now)
     }
 
     /// Takes a datagram of `bytes` from the common budget; false if there is no more.
@@ -113,7 +133,7 @@ impl Limits {
             oldest.and_then(|(_, oldest)| self.nets.remove(&oldest));
         }
         let full = Bucket { nanos: BURST_SECS * ANSWERS_A_SECOND * NANOS, since: now };
-        let new = Seen { answers: full, turn, proven: None };
+        let new = Seen { answers: full, turn };
         let seen = self.nets.entry(net).or_insert(new);
         self.order.remove(&seen.turn);
         self.order.insert(turn, net);
@@ -124,7 +144,8 @@ impl Limits {
     /// Bytes of heap, about.
     pub(super) fn heap_bytes(&self) -> usize {
         let row = size_of::<Net>() + size_of::<Seen>() + size_of::<(u64, Net)>();
-        self.nets.len() * row * 3 / 2
+        let proof = size_of::<(IpAddr, Time)>() * 2;
+        (self.nets.len() * row + self.proofs.len() * proof) * 3 / 2
     }
 }
 
@@ -172,6 +193,11 @@ mod tests {
             limits.may_ask(Time::ZERO, from(number));
         }
         assert_eq!((limits.nets.len(), limits.order.len()), (MAX_NETS, MAX_NETS));
-        assert!(limits.heap_bytes() < 1 << 20);
+        limits.prove(Time::ZERO, from(2));
+        (0..20_000).for_each(|number| _ = limits.may_ask(Time::ZERO, from(number)));
+        assert!(limits.is_proven(Time::ZERO, from(2)), "a flood does not push out a proof");
+        (0..20_000).for_each(|number| limits.prove(Time::ZERO, from(number)));
+        assert_eq!((limits.proofs.len(), limits.ends.len()), (MAX_PROOFS, MAX_PROOFS));
+        assert!(limits.heap_bytes() < 2 << 20);
     }
 }

@@ -4,7 +4,8 @@
 //!
 //! A lookup ends when the [`K`] nearest candidates that count have answered. Nodes that lie would have it end among
 //! themselves, so who counts is limited:
-//! 1. only who answers, with the id it was named with; who is slow does not hold a place;
+//! 1. only who answers, with the id it was named with or one that is bound to its address; who is slow does not hold a
+//!    place;
 //! 2. one node of a near network and [`WIDE_SHARE`] of a wide one (see `net`), whatever ids they claim: with one /16
 //!    one gets two of the eight places, not all;
 //! 3. half of the places are kept for nodes whose ids are bound to their addresses (BEP 42), if there are any.
@@ -109,11 +110,12 @@ impl Search {
         nearest.len() >= K || self.candidates.iter().all(|candidate| candidate.state != State::Slow)
     }
 
-    /// A candidate answered, as `id`. Which round that was, from 1; `None` if it is not the one it was named as.
+    /// A candidate answered, as `id`. Which round that was, from 1; `None` if it is not the one it was named as, and
+    /// has no better right to this id.
     pub(super) fn answered(&mut self, id: NodeId, addr: SocketAddr, token: Option<&[u8]>) -> Option<u32> {
         let at = self.candidates.iter().position(|candidate| candidate.addr == addr)?;
         let candidate = &mut self.candidates[at];
-        if candidate.id.is_some_and(|named| named != id) {
+        if candidate.id.is_some_and(|named| named != id) && !id::is_bound(id, addr.ip()) {
             candidate.state = State::Failed;
             return None;
         }
@@ -301,8 +303,13 @@ mod tests {
         search.slow(asked[0]);
         assert_eq!(std::iter::from_fn(|| search.next()).count(), 1);
         assert_eq!(search.answered(id(30, 0), asked[0], None), Some(1), "late is not never");
-        assert_eq!(search.answered(id(31, 9), asked[1], None), None, "an id that was not named");
         assert!(!search.is_over());
+        let mut search = self::search();
+        let public = SocketAddr::from(([20, 1, 1, 1], 1));
+        search.begin_with(Some(id(30, 1)), public);
+        search.next();
+        assert_eq!(search.answered(id(31, 9), public, None), None, "an id that was not named");
+        assert!(search.is_over() && search.found().is_empty());
     }
 
     #[test]

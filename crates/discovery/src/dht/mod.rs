@@ -24,6 +24,9 @@ mod table;
 mod token;
 mod upkeep;
 
+#[cfg(test)]
+mod tests;
+
 pub use bloom::Bloom;
 pub use commands::{Announce, Busy, PeerSearch};
 pub use items::{Item, ItemError, SecretKey, Signed, mutable_target};

@@ -7,7 +7,8 @@
 //! Who gets in:
 //! 1. only who has answered a question of ours;
 //! 2. one node an IP address; one of a near network in a bucket, and few of a wide one (see `net`);
-//! 3. nobody with the id of a node that still answers, from wherever; a known address with a new id loses its place;
+//! 3. nobody with the id of a node that still answers, from wherever; a known address with a new id loses its place,
+//!    and gets another only for an id that is bound to it;
 //! 4. in a full bucket a node that fails makes room, then, for one whose id is bound to its address, one whose id is
 //!    not; else the newcomer waits as a spare.
 
@@ -115,7 +116,11 @@ impl Table {
     pub(super) fn is_welcome(&self, id: NodeId, addr: SocketAddr) -> bool {
         let Some(at) = self.place(id) else { return false };
         let bucket = &self.buckets[at];
-        let known = self.nodes().any(|node| node.addr == addr || node.id == id);
+        if let Some(node) = self.nodes().find(|node| node.addr == addr) {
+            // It was somebody else: what we tell others of it is wrong.
+            return node.id != id;
+        }
+        let known = self.nodes().any(|node| node.id == id);
         let room = bucket.nodes.len() < size(at) || bucket.nodes.iter().any(|node| node.fails > 0);
         !known && room && !self.is_crowded(at, addr)
     }
@@ -198,11 +203,12 @@ impl Table {
         if let Some(known) = self.find(new.addr) {
             if known.id == new.id {
                 (known.heard, known.fails) = (known.heard.max(new.heard), new.fails);
-            } else {
-                // It is not who it was. If it stays what it is now, it will be heard of again.
-                self.forget(new.addr);
+                return;
             }
-            return;
+            self.forget(new.addr);
+            if !new.bound {
+                return;
+            }
         }
         if let Some(namesake) = self.buckets[at].nodes.iter().find(|node| node.id == new.id) {
             if namesake.fails == 0 && now.since(namesake.heard) < GOOD_FOR {

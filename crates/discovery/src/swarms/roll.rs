@@ -119,6 +119,25 @@ impl<H: Host> Roll<H> {
         }
     }
 
+    /// Does what [`Roll::put`] does, but only for a peer that is listed; what it was.
+    pub(super) fn renew(&mut self, host: H, port: u16, seed: bool, heard: Tenths) -> Was {
+        let (same, was, other_was) = if seed {
+            (&mut self.seeds, Was::Seed, Was::Leech)
+        } else {
+            (&mut self.leeches, Was::Leech, Was::Seed)
+        };
+        if let Ok(at) = find(same, host, port) {
+            same[at].heard = heard;
+            return was;
+        }
+        let other = if seed { &self.leeches } else { &self.seeds };
+        if find(other, host, port).is_err() {
+            return Was::Unlisted;
+        }
+        self.put(host, port, seed, heard);
+        other_was
+    }
+
     /// Strikes the peer off; false if it was not listed.
     pub(super) fn remove(&mut self, host: H, port: u16) -> bool {
         for peers in [&mut self.seeds, &mut self.leeches] {
