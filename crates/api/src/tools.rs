@@ -361,6 +361,12 @@ pub struct EngineOptions {
     /// Most peers connected at once, over all torrents; `None` chooses by the machine.
     #[serde(default)]
     pub max_peers: Option<u32>,
+    /// Look for peers in the distributed hash table (BEP 5), and be a part of it. Private torrents never do.
+    #[serde(default)]
+    pub dht: bool,
+    /// Where the distributed hash table begins, as HOST:PORT; empty: where it began last time, and at well-known hosts.
+    #[serde(default)]
+    pub dht_nodes: Vec<String>,
     /// Look for peers on the local network (BEP 14). Private torrents never do.
     #[serde(default)]
     pub lsd: bool,

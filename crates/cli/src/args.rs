@@ -109,6 +109,12 @@ pub struct Engine {
     /// Most bytes per second to send
     #[arg(long, value_parser = parse_rate, value_name = "RATE")]
     pub up_limit: Option<u64>,
+    /// Do not look for peers in the distributed hash table
+    #[arg(long)]
+    pub no_dht: bool,
+    /// Where the distributed hash table begins, as HOST:PORT, instead of at well-known hosts
+    #[arg(long = "dht-node", value_name = "HOST:PORT", conflicts_with = "no_dht")]
+    pub dht_nodes: Vec<String>,
     /// Do not look for peers on the local network
     #[arg(long)]
     pub no_lsd: bool,

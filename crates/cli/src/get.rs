@@ -38,6 +38,8 @@ pub fn engine_options(engine: &Engine, down: Option<u64>, host: &Host) -> Engine
         listen: engine.listen.clone(),
         state_dir: host.state_dir.clone(),
         limits: Limits { down, up: engine.up_limit },
+        dht: !engine.no_dht,
+        dht_nodes: engine.dht_nodes.clone(),
         lsd: !engine.no_lsd,
         ..EngineOptions::default()
     }

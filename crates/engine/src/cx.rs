@@ -224,6 +224,8 @@ pub enum Note {
         /// Where to.
         to: SocketAddr,
     },
+    /// To a Server: a peer says that it has a node of the DHT here (BEP 5, "port").
+    Node(SocketAddr),
     /// To a Server: a connection it handed over has ended.
     Left {
         /// Which.
@@ -345,6 +347,8 @@ pub enum Command {
         /// Upload.
         up: u64,
     },
+    /// Addresses where nodes of the DHT may be: of the last run, of well-known hosts, of a torrent.
+    Nodes(Vec<SocketAddr>),
     /// Leave all swarms: stopped announces, resume facts, closed files; each torrent answers with [`News::Gone`].
     Shutdown,
 }
@@ -386,6 +390,8 @@ pub enum News {
     },
     /// To be kept for the next run.
     Facts(TorrentId, Box<ResumeFacts>),
+    /// Nodes of the DHT, to be kept for the next run; said once, when all leave.
+    Nodes(Vec<SocketAddr>),
     /// The torrent has left; nothing more is heard of it.
     Gone(TorrentId),
 }
@@ -514,6 +520,8 @@ pub struct Settings {
     /// Content may go out as places in files, which the shell reads when the socket takes them; otherwise it is read into
     /// Bufs first.
     pub from_files: bool,
+    /// Peers are looked for in the DHT (BEP 5), and we are a part of it.
+    pub dht: bool,
     /// Peers are looked for on the local network (BEP 14).
     pub lsd: bool,
     /// The `User-Agent`-like name told to peers (BEP 10, "v").
@@ -533,6 +541,7 @@ impl Default for Settings {
             max_pending_per_ip: 8,
             upload_slots: 4,
             from_files: true,
+            dht: false,
             lsd: false,
             client: concat!("piecemeal ", env!("CARGO_PKG_VERSION")).into(),
         }

@@ -157,7 +157,7 @@ impl Shard {
                 }
             }
             // These go the other way.
-            Note::Dial { .. } | Note::Left { .. } | Note::Open { .. } => {}
+            Note::Dial { .. } | Note::Left { .. } | Note::Open { .. } | Note::Node(_) => {}
         }
     }
 

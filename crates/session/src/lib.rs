@@ -29,6 +29,7 @@
 mod add;
 mod hub;
 mod machine;
+mod nodes;
 mod place;
 mod seeks;
 mod session;

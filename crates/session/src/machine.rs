@@ -80,6 +80,7 @@ fn attempt(options: &EngineOptions, listen: &[SocketAddr]) -> Result<Shell, Shel
         max_conns: usize::try_from(peers).unwrap_or(usize::MAX),
         max_conns_per_torrent: at_most(defaults.max_conns_per_torrent, peers),
         max_pending: at_most(defaults.max_pending, handles / 4),
+        dht: options.dht,
         lsd: options.lsd,
         ..defaults
     };

@@ -96,7 +96,8 @@ impl Seeks {
             | News::Complete(_)
             | News::Trouble(..)
             | News::PieceBad(..)
-            | News::Facts(..) => {}
+            | News::Facts(..)
+            | News::Nodes(_) => {}
         }
     }
 }

@@ -6,6 +6,7 @@
 mod resolve;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -24,7 +25,7 @@ use crate::hub::{EventStream, Hub};
 use crate::machine;
 use crate::store::Store;
 use crate::table::{Errand, Table, Torrent};
-use crate::words;
+use crate::{nodes, words};
 
 /// Of a farewell's time, what the engine does not get: its threads end a little after it, and facts are written last.
 const AFTER_ENGINE: Duration = Duration::from_millis(900);
@@ -59,6 +60,8 @@ struct Shared {
     table: Mutex<Table>,
     hub: Hub,
     store: Option<Store>,
+    /// Where nodes of the DHT are kept.
+    nodes: Option<PathBuf>,
     /// The engine's thread died.
     died: AtomicBool,
 }
@@ -79,8 +82,10 @@ impl Session {
             table: Mutex::default(),
             hub: Hub::default(),
             store,
+            nodes: options.state_dir.as_deref().map(nodes::file),
             died: AtomicBool::new(false),
         });
+        nodes::begin(options, &shell, shared.nodes.as_deref());
         let stop = Arc::new(AtomicBool::new(false));
         let (its, engine, stopped) = (shared.clone(), shell.clone(), stop.clone());
         let news = std::thread::Builder::new()
@@ -307,6 +312,11 @@ impl Shared {
     }
 
     fn hear(&self, news: News) {
+        if let News::Nodes(nodes) = &news {
+            // Not worth an error: the next run asks the hosts that everybody knows.
+            let _ = self.nodes.as_deref().map(|file| nodes::save(file, nodes));
+            return;
+        }
         let (mut events, mut errands) = (Vec::new(), Vec::new());
         let mut table = self.table();
         table.hear(news, &mut events, &mut errands);
@@ -340,8 +350,18 @@ impl Shared {
         self.table().end();
         let left = until.saturating_duration_since(Instant::now());
         let for_engine = left.saturating_sub(AFTER_ENGINE);
-        // Commands hold it only under the lock that no longer leads to it, and the news thread has ended.
-        if let Ok(shell) = Arc::try_unwrap(shell) {
+        // Commands hold it only under the lock that no longer leads to it, and the news thread has ended. Whoever looks up
+        // names holds it for as long as it takes to put a letter into a box.
+        let mut held = shell;
+        let alone = loop {
+            match Arc::try_unwrap(held) {
+                Ok(shell) => break Some(shell),
+                Err(_) if Instant::now() >= until => break None,
+                Err(again) => held = again,
+            }
+            std::thread::yield_now();
+        };
+        if let Some(shell) = alone {
             shell.shutdown(for_engine).into_iter().for_each(|news| self.hear(news));
         }
         let mut table = self.table();

@@ -151,6 +151,8 @@ impl Table {
             | News::Facts(id, _)
             | News::Gone(id) => *id,
             News::Seeking { torrent, .. } | News::Metadata { torrent, .. } => *torrent,
+            // Of no torrent; heard before.
+            News::Nodes(_) => return,
         };
         if self.seeks.holds(id) {
             return self.seeks.hear(id, news, events);
@@ -262,7 +264,11 @@ impl Torrent {
                 let outcome = words::outcome(&heard);
                 events.push(Event::Tracker { torrent: id, url: heard.url, outcome });
             }
-            News::Facts(..) | News::Gone(_) | News::Seeking { .. } | News::Metadata { .. } => {}
+            News::Facts(..)
+            | News::Gone(_)
+            | News::Seeking { .. }
+            | News::Metadata { .. }
+            | News::Nodes(_) => {}
         }
     }
 

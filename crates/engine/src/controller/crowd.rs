@@ -9,7 +9,7 @@ use piecemeal_wire::allowed_fast::allowed_fast_set;
 use super::Controller;
 use super::agenda::Due;
 use crate::choker::{ChokeFacts, JUDGE_EVERY};
-use crate::cx::{Cx, Goodbye, Handed, Net, News};
+use crate::cx::{Cx, Goodbye, Handed, Net, News, Note};
 use crate::peer::{Hello, Ourselves, PeerConnection};
 use crate::picker::{Has, PeerSlot};
 use crate::swarm::PeerSource;
@@ -65,6 +65,9 @@ impl Controller {
             pex: !self.meta.info().private,
         };
         peer.greet(cx, &ourselves);
+        if self.settings.dht && !self.meta.info().private {
+            peer.tell_node(cx, self.settings.port);
+        }
         if peer.is_fast() && !self.package.have().none() {
             let hash = self.meta.wire_hash();
             let set = allowed_fast_set(hash, handed.addr.ip(), self.meta.piece_count(), ALLOWED_FAST);
@@ -137,6 +140,13 @@ impl Controller {
     pub(super) fn give_metadata(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, piece: u32) {
         if let Some(peer) = self.peers.get_mut(slot) {
             peer.give_metadata(cx, self.meta.raw_info(), piece);
+        }
+    }
+
+    /// A peer has a node of the DHT.
+    pub(super) fn has_node(&self, cx: &mut Cx<'_>, slot: PeerSlot, port: u16) {
+        if let Some(peer) = self.peers.get(slot) {
+            cx.out.notes.push(Note::Node(SocketAddr::new(peer.addr().ip(), port)));
         }
     }
 

@@ -55,7 +55,10 @@ impl Controller {
         let private = meta.info().private;
         let mut finder = Finder::new(cx, torrent, settings.clone(), meta.wire_hash(), &tiers, private);
         finder.learn(cx.now, peers, PeerSource::Manual);
-        finder.learn(cx.now, known, PeerSource::Resume);
+        // Who was met before the torrent turned out to be private may not be of its trackers (BEP 27).
+        if !private {
+            finder.learn(cx.now, known, PeerSource::Resume);
+        }
         let totals = facts.as_ref().map_or((0, 0), |facts| (facts.downloaded, facts.uploaded));
         let slots =
             ChokeLimits { friends: settings.upload_slots, ..ChokeLimits::new(meta.info().piece_length) };

@@ -125,6 +125,7 @@ impl Controller {
             // We have it.
             Heard::Metadata { .. } | Heard::NoMetadata(_) => {}
             Heard::Pex(message) => self.told_of_peers(cx, slot, &message),
+            Heard::Node(port) => self.has_node(cx, slot, port),
         }
         Ok(())
     }

@@ -99,6 +99,8 @@ pub enum Heard {
     NoMetadata(u32),
     /// Peers it tells of (BEP 11).
     Pex(PexMessage),
+    /// It has a node of the DHT at this port (BEP 5).
+    Node(u16),
 }
 
 /// What [`PeerConnection::next`] came to.
@@ -120,6 +122,7 @@ pub struct PeerConnection {
     peer_id: PeerId,
     outgoing: bool,
     fast: bool,
+    dht: bool,
     limits: Limits,
     reader: Reader,
     has: Bitfield,
@@ -154,6 +157,7 @@ impl PeerConnection {
             peer_id: handed.peer_id,
             outgoing: handed.outgoing,
             fast: handed.reserved.fast(),
+            dht: handed.reserved.dht(),
             limits,
             reader: Reader::default(),
             has: Bitfield::new(pieces),
@@ -272,7 +276,8 @@ impl PeerConnection {
             }
             Message::AllowedFast { piece } => self.allow(piece)?,
             Message::Extended { id, payload } => self.extended(cx, id, payload)?,
-            Message::Suggest { .. } | Message::Port(_) | Message::Unknown { .. } => None,
+            Message::Port(port) => (port != 0).then_some(Heard::Node(port)),
+            Message::Suggest { .. } | Message::Unknown { .. } => None,
             Message::HashRequest(range) => {
                 self.tell(cx, |out| Message::HashReject(range).encode(out));
                 None
@@ -338,6 +343,13 @@ impl PeerConnection {
     /// Says that we have one more piece.
     pub fn have(&mut self, cx: &mut Cx<'_>, piece: PieceIndex) {
         self.tell(cx, |out| Message::Have { piece: piece.0 }.encode(out));
+    }
+
+    /// Says that we have a node of the DHT at `port` (BEP 5), if the peer has one too.
+    pub fn tell_node(&mut self, cx: &mut Cx<'_>, port: u16) {
+        if self.dht {
+            self.tell(cx, |out| Message::Port(port).encode(out));
+        }
     }
 
     /// Says whether we want something it has, if that changed.

@@ -1,4 +1,4 @@
-//! What finds peers for all torrents at once: UDP trackers and the local network.
+//! What finds peers for all torrents at once: UDP trackers, the DHT and the local network.
 //!
 //! Owns the values of `discovery` that a whole program has one of, and which torrents they serve. What they find goes to
 //! the torrent's Shard as a Note; what they want sent leaves by the lanes of the Server.
@@ -12,6 +12,7 @@ use piecemeal_discovery::udp::{UdpOut, UdpTrackers};
 use piecemeal_metainfo::{InfoHash, Time, TorrentId};
 use rand_chacha::rand_core::SeedableRng;
 
+use super::nodes::Nodes;
 use crate::cx::{Net, Note, Out, Rng, Settings};
 use crate::swarm::PeerSource;
 
@@ -21,6 +22,7 @@ pub(super) struct Finding {
     udp: UdpTrackers,
     udp_out: UdpOut,
     lsd: Option<Lsd>,
+    nodes: Nodes,
     /// Torrents in their swarms that anybody may hear of: not the private ones (BEP 27).
     public: BTreeMap<TorrentId, InfoHash>,
     by_hash: BTreeMap<InfoHash, TorrentId>,
@@ -30,6 +32,7 @@ impl Finding {
     pub(super) fn new(settings: &Settings, seed: [u8; 32]) -> Finding {
         let mut rng = Rng::from_seed(seed);
         Finding {
+            nodes: Nodes::new(settings, &mut rng),
             lsd: settings.lsd.then(|| Lsd::new(settings.port, &mut rng)),
             rng,
             udp: UdpTrackers::new(),
@@ -43,6 +46,7 @@ impl Finding {
     pub(super) fn opened(&mut self, now: Time, torrent: TorrentId, info_hash: InfoHash) {
         self.public.insert(torrent, info_hash);
         self.by_hash.insert(info_hash, torrent);
+        self.nodes.add(now, torrent, info_hash);
         if let Some(lsd) = &mut self.lsd {
             lsd.add(now, info_hash);
         }
@@ -52,6 +56,7 @@ impl Finding {
     pub(super) fn closed(&mut self, torrent: TorrentId) {
         let Some(info_hash) = self.public.remove(&torrent) else { return };
         self.by_hash.remove(&info_hash);
+        self.nodes.remove(torrent);
         if let Some(lsd) = &mut self.lsd {
             lsd.remove(info_hash);
         }
@@ -59,8 +64,22 @@ impl Finding {
 
     /// A datagram came to our own port.
     pub(super) fn on_datagram(&mut self, now: Time, from: SocketAddr, bytes: &[u8], out: &mut Out) {
+        // A dictionary is the DHT's; trackers answer with a small number first.
+        if bytes.first() == Some(&b'd') {
+            return self.nodes.on_packet(now, from, bytes, out);
+        }
         self.udp.on_datagram(now, &mut self.rng, from, bytes, &mut self.udp_out);
         self.drain(out);
+    }
+
+    /// Addresses where nodes of the DHT may be.
+    pub(super) fn learn_nodes(&mut self, addrs: &[SocketAddr]) {
+        self.nodes.learn(addrs);
+    }
+
+    /// Nodes of the DHT that are worth remembering.
+    pub(super) fn good_nodes(&self) -> Vec<SocketAddr> {
+        self.nodes.worth_keeping()
     }
 
     /// A datagram came to the group of local discovery.
@@ -92,6 +111,7 @@ impl Finding {
     pub(super) fn heartbeat(&mut self, now: Time, out: &mut Out) {
         self.udp.heartbeat(now, &mut self.rng, &mut self.udp_out);
         self.drain(out);
+        self.nodes.heartbeat(now, out);
         if let Some(lsd) = &mut self.lsd {
             let mut sends = Vec::new();
             lsd.heartbeat(now, &mut sends);
@@ -100,7 +120,8 @@ impl Finding {
     }
 
     pub(super) fn next_due(&self) -> Time {
-        self.udp.next_due().min(self.lsd.as_ref().map_or(Time::NEVER, Lsd::next_due))
+        let others = self.udp.next_due().min(self.nodes.next_due());
+        others.min(self.lsd.as_ref().map_or(Time::NEVER, Lsd::next_due))
     }
 
     fn drain(&mut self, out: &mut Out) {

@@ -19,6 +19,7 @@ mod directory;
 mod finding;
 mod handshake;
 mod limits;
+mod nodes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -143,6 +144,7 @@ impl Server {
             }
             // One Shard: all is its share.
             Command::Limits { down, up } => self.out.notes.push(Note::Lease { down, up }),
+            Command::Nodes(addrs) => self.finding.learn_nodes(&addrs),
             Command::Shutdown => self.shut_down(),
         }
     }
@@ -230,6 +232,7 @@ impl Server {
     pub fn on_note(&mut self, now: Time, note: Note) {
         match note {
             Note::Dial { torrent, to } => self.dial(now, torrent, to),
+            Note::Node(addr) => self.finding.learn_nodes(&[addr]),
             Note::Left { conn } => {
                 self.handed.remove(&conn);
             }
@@ -303,6 +306,9 @@ impl Server {
 
     fn shut_down(&mut self) {
         self.shut = true;
+        if self.settings.dht {
+            self.out.news.push(News::Nodes(self.finding.good_nodes()));
+        }
         while let Some(torrent) = self.directory.first() {
             self.remove(torrent, false);
         }
@@ -402,8 +408,12 @@ impl Server {
         self.handed.len() + self.shaking.len() + self.dialing.len()
     }
 
+    fn reserved(&self) -> Reserved {
+        if self.settings.dht { RESERVED.with_dht() } else { RESERVED }
+    }
+
     fn ours(&self, info_hash: InfoHash) -> Handshake {
-        Handshake { reserved: RESERVED, info_hash, peer_id: self.settings.peer_id }
+        Handshake { reserved: self.reserved(), info_hash, peer_id: self.settings.peer_id }
     }
 
     fn begin(&mut self, now: Time, conn: ConnId, side: Side, unsent: Unsent) {

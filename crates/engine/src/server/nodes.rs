@@ -1,0 +1,173 @@
+//! Our nodes of the DHT, one for each address family, and when which torrent is searched for there.
+//!
+//! Owns the nodes and the agenda of searches. A search also announces us; it is repeated for as long as its torrent is
+//! in its swarm. What peers it finds goes out as [`Note::Found`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use piecemeal_discovery::dht::{
+    ANNOUNCE_EVERY, Announce, Dht, DhtOut, LookupId, News as DhtNews, PeerSearch, Settings as DhtSettings,
+    Summary,
+};
+use piecemeal_discovery::tracker::Family;
+use piecemeal_metainfo::{InfoHash, Time, TorrentId};
+use rand_core::Rng as _;
+
+use crate::cx::{Net, Note, Out, Rng, Settings};
+use crate::swarm::PeerSource;
+
+/// Nobody answered: we know no node yet, or the network is away.
+const AGAIN_UNHEARD: Duration = Duration::from_secs(5);
+/// There was no room for another search.
+const AGAIN_BUSY: Duration = Duration::from_secs(10);
+/// Nobody was found; others may come, and a torrent without peers waits for them.
+const AGAIN_ALONE: Duration = Duration::from_secs(60);
+/// Nodes kept over a restart, of each family (Transmission keeps 300).
+const MOST_KEPT: usize = 300;
+
+/// See the module.
+pub(super) struct Nodes {
+    nodes: Vec<Node>,
+    port: u16,
+    torrents: BTreeMap<TorrentId, InfoHash>,
+    /// When to search for whom, by which node.
+    due: BTreeSet<(Time, TorrentId, usize)>,
+    out: DhtOut,
+}
+
+struct Node {
+    dht: Dht,
+    family: Family,
+    /// Whom the searches under way are for, and how many peers they found. Bounded by the node.
+    searches: BTreeMap<LookupId, (TorrentId, usize)>,
+}
+
+impl Nodes {
+    pub(super) fn new(settings: &Settings, rng: &mut Rng) -> Nodes {
+        let families = [(settings.ipv4, Family::V4), (settings.ipv6, Family::V6)];
+        let both = settings.ipv4 && settings.ipv6;
+        let nodes = families.into_iter().filter(|(spoken, _)| settings.dht && *spoken).map(|(_, family)| {
+            let mut seed = [0; 32];
+            rng.fill_bytes(&mut seed);
+            let own = DhtSettings { want_other: both, ..DhtSettings::new(family) };
+            Node { dht: Dht::new(Time::ZERO, own, seed), family, searches: BTreeMap::new() }
+        });
+        Nodes {
+            nodes: nodes.collect(),
+            port: settings.port,
+            torrents: BTreeMap::new(),
+            due: BTreeSet::new(),
+            out: DhtOut::default(),
+        }
+    }
+
+    /// Searches for this torrent's peers from now on.
+    pub(super) fn add(&mut self, now: Time, torrent: TorrentId, info_hash: InfoHash) {
+        self.torrents.insert(torrent, info_hash);
+        self.due.extend((0..self.nodes.len()).map(|node| (now, torrent, node)));
+    }
+
+    /// And no more.
+    pub(super) fn remove(&mut self, torrent: TorrentId) {
+        self.torrents.remove(&torrent);
+        self.due.retain(|(_, other, _)| *other != torrent);
+    }
+
+    /// Addresses where nodes may be.
+    pub(super) fn learn(&mut self, addrs: &[SocketAddr]) {
+        for node in &mut self.nodes {
+            addrs.iter().for_each(|addr| node.dht.add_node(*addr));
+        }
+    }
+
+    /// Nodes that are worth remembering.
+    pub(super) fn worth_keeping(&self) -> Vec<SocketAddr> {
+        self.nodes
+            .iter()
+            .flat_map(|node| node.dht.save().into_iter().take(MOST_KEPT).map(|(_, addr)| addr))
+            .collect()
+    }
+
+    /// A datagram came that may be the DHT's.
+    pub(super) fn on_packet(&mut self, now: Time, from: SocketAddr, packet: &[u8], out: &mut Out) {
+        let is_its = |node: &Node| from.is_ipv4() == (node.family == Family::V4);
+        let Some(at) = self.nodes.iter().position(is_its) else { return };
+        let (before, rest) = self.nodes.split_at_mut(at);
+        let Some((node, behind)) = rest.split_first_mut() else { return };
+        let other = before.first().or(behind.first()).map(|other| &other.dht);
+        node.dht.on_packet(now, from, packet, other, &mut self.out);
+        self.drain(now, at, out);
+    }
+
+    /// Does what is due.
+    pub(super) fn heartbeat(&mut self, now: Time, out: &mut Out) {
+        for at in 0..self.nodes.len() {
+            self.nodes[at].dht.heartbeat(now, &mut self.out);
+            self.drain(now, at, out);
+        }
+        while let Some(&(due, torrent, at)) = self.due.first()
+            && due <= now
+        {
+            self.due.remove(&(due, torrent, at));
+            self.search(now, torrent, at, out);
+        }
+    }
+
+    fn search(&mut self, now: Time, torrent: TorrentId, at: usize, out: &mut Out) {
+        let Some(&info_hash) = self.torrents.get(&torrent) else { return };
+        let announce = Announce { port: self.port, implied_port: false, seed: false };
+        let search = PeerSearch {
+            info_hash,
+            announce: (self.port != 0).then_some(announce),
+            scrape: false,
+            no_seed: false,
+        };
+        match self.nodes[at].dht.get_peers(now, search, &mut self.out) {
+            Ok(lookup) => {
+                self.nodes[at].searches.insert(lookup, (torrent, 0));
+            }
+            Err(_) => {
+                self.due.insert((now + AGAIN_BUSY, torrent, at));
+            }
+        }
+        self.drain(now, at, out);
+    }
+
+    /// When [`Nodes::heartbeat`] has something to do.
+    pub(super) fn next_due(&self) -> Time {
+        let search = self.due.first().map_or(Time::NEVER, |(due, ..)| *due);
+        self.nodes.iter().map(|node| node.dht.next_due()).fold(search, Time::min)
+    }
+
+    fn drain(&mut self, now: Time, at: usize, out: &mut Out) {
+        let datagrams = self.out.datagrams.drain(..);
+        out.net.extend(datagrams.map(|(to, bytes)| Net::Datagram { to, bytes }));
+        for news in std::mem::take(&mut self.out.news) {
+            match news {
+                DhtNews::PeersFound { lookup, peers, .. } => {
+                    if let Some((torrent, found)) = self.nodes[at].searches.get_mut(&lookup) {
+                        *found += peers.len();
+                        out.notes.push(Note::Found { torrent: *torrent, peers, source: PeerSource::Dht });
+                    }
+                }
+                DhtNews::Done { lookup, summary } => self.searched(now, at, lookup, &summary),
+                DhtNews::OtherFamily(addrs) => self.learn(&addrs),
+                DhtNews::NewId { .. } | DhtNews::Value { .. } | DhtNews::Samples { .. } => {}
+            }
+        }
+    }
+
+    fn searched(&mut self, now: Time, at: usize, lookup: LookupId, summary: &Summary) {
+        let Some((torrent, found)) = self.nodes[at].searches.remove(&lookup) else { return };
+        if self.torrents.contains_key(&torrent) {
+            let again = match (summary.answered, found) {
+                (0, _) => AGAIN_UNHEARD,
+                (_, 0) => AGAIN_ALONE,
+                _ => ANNOUNCE_EVERY,
+            };
+            self.due.insert((now + again, torrent, at));
+        }
+    }
+}
