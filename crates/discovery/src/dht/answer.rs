@@ -64,7 +64,8 @@ impl Dht {
         if self.settings.read_only {
             return;
         }
-        if !self.limits.may_ask(now, from) {
+        let proven = self.limits.is_proven(now, from);
+        if !self.limits.has_budget(now, proven) || !self.limits.may_ask(now, from) {
             self.refused.limited += 1;
             return;
         }

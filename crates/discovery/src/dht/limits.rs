@@ -31,6 +31,8 @@ const BURST_SECS: u64 = 10;
 const SAVED_SECS: u64 = 3;
 /// What IP and UDP add to a datagram.
 const HEADER_BYTES: usize = 28;
+/// No answer is smaller, headers counted.
+const LEAST_ANSWER_BYTES: u64 = 90;
 /// How long a proof counts.
 const PROOF_LIFE: Duration = Duration::from_secs(15 * 60);
 
@@ -115,14 +117,24 @@ impl Limits {
         self.proofs.get(&from.ip()).is_some_and(|until| *until > now)
     }
 
+    /// Whether there is budget for any answer at all, so that none is made in vain.
+    pub(super) fn has_budget(&mut self, now: Time, proven: bool) -> bool {
+        self.all.refill(now, self.bytes_a_second, SAVED_SECS);
+        self.all.nanos >= LEAST_ANSWER_BYTES * NANOS + self.reserve(proven)
+    }
+
     /// Takes a datagram of `bytes` from the common budget; false if there is no more.
     pub(super) fn take(&mut self, now: Time, bytes: usize, proven: bool) -> bool {
         self.all.refill(now, self.bytes_a_second, SAVED_SECS);
-        let reserve = if proven { 0 } else { SAVED_SECS * self.bytes_a_second * NANOS / 4 };
         let cost = (bytes + HEADER_BYTES) as u64 * NANOS;
-        let may = self.all.nanos >= cost + reserve;
+        let may = self.all.nanos >= cost + self.reserve(proven);
         self.all.nanos -= if may { cost } else { 0 };
         may
+    }
+
+    /// What is kept for those we know.
+    fn reserve(&self, proven: bool) -> u64 {
+        if proven { 0 } else { SAVED_SECS * self.bytes_a_second * NANOS / 4 }
     }
 
     fn seen(&mut self, now: Time, from: SocketAddr) -> &mut Seen {

@@ -137,6 +137,10 @@ impl PeerStore {
         (self.torrents.len(), peers)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.torrents.is_empty()
+    }
+
     /// Bytes of heap, about: what entries take and what a map takes for each torrent.
     pub(super) fn heap_bytes(&self) -> usize {
         self.bytes + self.torrents.len() * (size_of::<NodeId>() + size_of::<Torrent>()) * 3 / 2

@@ -57,6 +57,7 @@ struct Bucket {
 #[derive(Debug)]
 pub(super) struct Table {
     own: NodeId,
+    /// As many as are needed, at least one. Bound: [`BITS`].
     buckets: Vec<Bucket>,
 }
 
@@ -71,7 +72,7 @@ fn wide_share(bucket: usize) -> usize {
 
 impl Table {
     pub(super) fn new(own: NodeId) -> Table {
-        Table { own, buckets: (0..BITS).map(|_| Bucket::default()).collect() }
+        Table { own, buckets: vec![Bucket::default()] }
     }
 
     /// Our id has changed: everybody finds a new place.
@@ -115,21 +116,26 @@ impl Table {
     /// Whether a newcomer with this id and address could get a place, so that it is worth a question.
     pub(super) fn is_welcome(&self, id: NodeId, addr: SocketAddr) -> bool {
         let Some(at) = self.place(id) else { return false };
-        let bucket = &self.buckets[at];
         if let Some(node) = self.nodes().find(|node| node.addr == addr) {
             // It was somebody else: what we tell others of it is wrong.
             return node.id != id;
         }
         let known = self.nodes().any(|node| node.id == id);
-        let room = bucket.nodes.len() < size(at) || bucket.nodes.iter().any(|node| node.fails > 0);
+        let nodes = self.buckets.get(at).map_or(&[][..], |bucket| &bucket.nodes);
+        let room = nodes.len() < size(at) || nodes.iter().any(|node| node.fails > 0);
         !known && room && !self.is_crowded(at, addr)
     }
 
     /// The `want` nodes nearest to `target`, nearest first; those that answer before those that failed.
     pub(super) fn nearest(&self, target: NodeId, want: usize) -> Vec<(NodeId, SocketAddr)> {
-        let mut nodes: Vec<&Node> = self.nodes().collect();
-        nodes.sort_unstable_by_key(|node| (node.fails > 1, node.id.distance(target)));
-        nodes.into_iter().take(want).map(|node| (node.id, node.addr)).collect()
+        let keyed = self.nodes().map(|node| (node.fails > 1, node.id.distance(target), node.addr));
+        let mut nodes: Vec<_> = keyed.collect();
+        if want < nodes.len() {
+            nodes.select_nth_unstable(want);
+            nodes.truncate(want);
+        }
+        nodes.sort_unstable();
+        nodes.into_iter().map(|(_, distance, addr)| (distance.distance(target), addr)).collect()
     }
 
     /// A node that has been silent for longer than is good, the longest first.
@@ -188,7 +194,7 @@ impl Table {
     fn is_crowded(&self, at: usize, addr: SocketAddr) -> bool {
         let (near, wide) = (net::near(addr), net::wide(addr));
         let mut of_wide = 0;
-        for node in &self.buckets[at].nodes {
+        for node in self.buckets.get(at).into_iter().flat_map(|bucket| &bucket.nodes) {
             if net::near(node.addr) == near {
                 return true;
             }
@@ -200,6 +206,9 @@ impl Table {
 
     fn insert(&mut self, new: Node, now: Time) {
         let Some(at) = self.place(new.id) else { return };
+        if self.buckets.len() <= at {
+            self.buckets.resize_with(at + 1, Bucket::default);
+        }
         if let Some(known) = self.find(new.addr) {
             if known.id == new.id {
                 (known.heard, known.fails) = (known.heard.max(new.heard), new.fails);

@@ -65,7 +65,7 @@ impl Dht {
     /// every other call.
     pub fn next_due(&self) -> Time {
         let when = |wanted: bool, due: Time| if wanted { due } else { Time::NEVER };
-        let stores = self.peers.counts().0 > 0 || self.items.len() > 0;
+        let stores = !self.peers.is_empty() || self.items.len() > 0;
         self.asks
             .next_due()
             .min(when(!self.boot.is_empty(), self.agenda.boot))

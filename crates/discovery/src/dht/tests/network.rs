@@ -9,6 +9,9 @@ struct Network {
     places: BTreeMap<SocketAddr, usize>,
     /// When it arrives, a number to keep the order, from, to.
     flying: BTreeMap<(Time, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
+    /// When each node wants a beat.
+    due: BTreeSet<(Time, usize)>,
+    dues: Vec<Time>,
     sent: u64,
     now: Time,
     news: Vec<(usize, News)>,
@@ -21,6 +24,8 @@ impl Network {
             nodes: Vec::new(),
             places: BTreeMap::new(),
             flying: BTreeMap::new(),
+            due: (0..size).map(|at| (Time::ZERO, at)).collect(),
+            dues: vec![Time::ZERO; size],
             sent: 0,
             now: Time::ZERO,
             news: Vec::new(),
@@ -59,6 +64,9 @@ impl Network {
     fn command<T>(&mut self, at: usize, command: impl FnOnce(&mut Dht, Time, &mut DhtOut) -> T) -> T {
         let mut out = DhtOut::default();
         let result = command(&mut self.nodes[at].1, self.now, &mut out);
+        self.due.remove(&(self.dues[at], at));
+        self.dues[at] = self.nodes[at].1.next_due();
+        self.due.insert((self.dues[at], at));
         self.send(at, out);
         result
     }
@@ -66,21 +74,20 @@ impl Network {
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
-            let beat = (0..self.nodes.len()).min_by_key(|at| self.nodes[*at].1.next_due());
-            let due = beat.map_or(Time::NEVER, |at| self.nodes[at].1.next_due());
+            let (due, beat) = self.due.first().copied().unwrap_or((Time::NEVER, 0));
             let arrival = self.flying.first_key_value().map_or(Time::NEVER, |((when, _), _)| *when);
-            self.now = self.now.max(due.min(arrival));
             if due.min(arrival) > end {
                 self.now = end;
                 return;
             }
+            self.now = self.now.max(due.min(arrival));
             if arrival <= due {
                 let Some((_, (from, to, bytes))) = self.flying.pop_first() else { return };
                 if let Some(at) = self.places.get(&to).copied() {
                     self.command(at, |dht, now, out| dht.on_packet(now, from, &bytes, None, out));
                 }
-            } else if let Some(at) = beat {
-                self.command(at, |dht, now, out| dht.heartbeat(now, out));
+            } else {
+                self.command(beat, |dht, now, out| dht.heartbeat(now, out));
             }
         }
     }
@@ -198,8 +205,10 @@ fn a_node_comes_back_with_what_it_saved() {
     let (saved, own) = (network.nodes[9].1.save(), network.nodes[9].1.id());
     assert!(saved.len() >= 8);
     let settings = Settings { id: Some(own), ..Settings::new(Family::V4) };
-    network.nodes[9].1 = Dht::new(network.now, settings, [77; 32]);
-    network.nodes[9].1.load(&saved);
+    network.command(9, |dht, now, _| {
+        *dht = Dht::new(now, settings, [77; 32]);
+        dht.load(&saved);
+    });
     assert_eq!(network.nodes[9].1.facts(network.now).nodes, 0, "nobody is believed by name");
     network.run(20 * SECOND);
     assert!(network.nodes[9].1.facts(network.now).good_nodes >= 8);
