@@ -68,10 +68,9 @@ pub struct NodeId(pub [u8; 20]);
 
 impl NodeId {
     /// How far `other` is, by exclusive or; the order of the result is the order of nearness.
+    #[inline]
     pub fn distance(self, other: NodeId) -> NodeId {
-        let mut bytes = self.0;
-        bytes.iter_mut().zip(other.0).for_each(|(mine, other)| *mine ^= other);
-        NodeId(bytes)
+        NodeId(std::array::from_fn(|at| self.0[at] ^ other.0[at]))
     }
 
     /// How many leading bits both share, at most 160.
