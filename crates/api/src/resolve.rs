@@ -19,12 +19,15 @@ pub struct ResolveRequest {
     /// Announce URLs to ask beside those of the link, each a tier of its own, after the others.
     #[serde(default)]
     pub trackers: Vec<String>,
+    /// Take leave of the trackers when it is done: nobody is about to download the torrent.
+    #[serde(default)]
+    pub leave: bool,
 }
 
 impl ResolveRequest {
     /// With nothing but what the link itself says.
     pub fn new(magnet: impl Into<String>) -> Self {
-        ResolveRequest { magnet: magnet.into(), peers: Vec::new(), trackers: Vec::new() }
+        ResolveRequest { magnet: magnet.into(), peers: Vec::new(), trackers: Vec::new(), leave: false }
     }
 }
 

@@ -35,9 +35,9 @@ pub enum Command {
     Get(Get),
     /// Upload content that is already there
     Seed(Seed),
-    /// Make a .torrent file
+    /// Make a .torrent file, or save that of a magnet link
     Create(Create),
-    /// Print everything a torrent or magnet link says
+    /// Print everything a torrent says, or the one that a magnet link leads to
     Show(Show),
     /// Compare content on disk with its torrent
     Verify(Verify),
@@ -59,16 +59,17 @@ pub struct Demo {
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("stay").multiple(true).args(["seed", "seed_ratio", "seed_time"]))]
 pub struct Get {
-    /// .torrent files or http(s) addresses of such
+    /// .torrent files, http(s) addresses of such, or magnet links
     #[arg(required = true, value_name = "SOURCE")]
     pub sources: Vec<OsString>,
     /// Where the content goes [default: the current directory]
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
-    /// A peer to try, as IP:PORT
+    /// A peer to try, as IP:PORT. Links cannot name peers of your own network: name them here
     #[arg(long = "peer", value_name = "ADDR")]
     pub peers: Vec<SocketAddr>,
     /// Only these files: a pattern such as '*.mkv' or 'extras/**', a number from `show`, or a range such as 2-5
+    /// [default: what a magnet link says, else all]
     #[arg(long = "select", value_name = "GLOB|INDEX")]
     pub select: Vec<String>,
     #[command(flatten)]
@@ -109,6 +110,13 @@ pub struct Engine {
     /// Most bytes per second to send
     #[arg(long, value_parser = parse_rate, value_name = "RATE")]
     pub up_limit: Option<u64>,
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+/// How an engine finds peers, and they it.
+#[derive(Args, Debug)]
+pub struct Reach {
     /// Do not look for peers in the distributed hash table
     #[arg(long)]
     pub no_dht: bool,
@@ -121,6 +129,20 @@ pub struct Engine {
     /// Where to listen for peers, as IP:PORT; port 0 takes a free one [default: port 6881 or above, everywhere]
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<SocketAddr>,
+}
+
+/// How the torrent of a magnet link is found.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "For magnet links")]
+pub struct Find {
+    /// A peer that may know the torrent, as IP:PORT
+    #[arg(long = "peer", value_name = "ADDR")]
+    pub peers: Vec<SocketAddr>,
+    #[command(flatten)]
+    pub reach: Reach,
+    /// Give up after this long [default: never]
+    #[arg(long, value_parser = parse_span, value_name = "TIME")]
+    pub timeout: Option<Duration>,
 }
 
 /// `piecemeal seed`
@@ -152,7 +174,11 @@ pub struct Seed {
 #[command(group = ArgGroup::new("format").args(["v1", "v2", "hybrid"]))]
 pub struct Create {
     /// A file or directory
-    pub path: PathBuf,
+    #[arg(required_unless_present = "from")]
+    pub path: Option<PathBuf>,
+    /// Instead of making one, fetch the torrent of this magnet link from peers
+    #[arg(long, value_name = "MAGNET", conflicts_with_all = NOT_FROM)]
+    pub from: Option<String>,
     /// The file to write [default: NAME.torrent in the current directory]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -192,9 +218,29 @@ pub struct Create {
     /// Replace a file that exists
     #[arg(long)]
     pub force: bool,
+    #[command(flatten)]
+    pub find: Find,
 }
 
+/// What cannot be said of a torrent that others made.
+const NOT_FROM: [&str; 12] = [
+    "path",
+    "trackers",
+    "web_seeds",
+    "piece_length",
+    "private",
+    "source",
+    "comment",
+    "v1",
+    "v2",
+    "hybrid",
+    "no_hidden",
+    "no_date",
+];
+
 /// `piecemeal show`
+///
+/// What a magnet link leads to is fetched from peers.
 #[derive(Args, Debug)]
 pub struct Show {
     /// A .torrent file or a magnet link
@@ -203,7 +249,15 @@ pub struct Show {
     /// As one JSON object
     #[arg(long)]
     pub json: bool,
+    /// Print what the magnet link itself says, and ask nobody
+    #[arg(long, help_heading = "For magnet links", conflicts_with_all = FIND)]
+    pub offline: bool,
+    #[command(flatten)]
+    pub find: Find,
 }
+
+/// The options of [`Find`].
+const FIND: [&str; 6] = ["peers", "timeout", "no_dht", "dht_nodes", "no_lsd", "listen"];
 
 /// `piecemeal verify`
 #[derive(Args, Debug)]

@@ -1,33 +1,74 @@
-//! `piecemeal create`: a .torrent file for content on disk.
+//! `piecemeal create`: a .torrent file for content on disk, or that of a magnet link.
 //!
-//! Hashing is the tools'; where the file goes, and that no half of one is left, is decided here.
+//! Hashing is the tools', and finding the engine's; where the file goes, and that no half of one is left, is decided
+//! here.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use piecemeal_api::{CreateRequest, Created, Format, Tools, Work};
+use piecemeal_metainfo::Metainfo;
 
 use crate::args::{Create, Tier};
 use crate::fail::Failure;
 use crate::host::Host;
 use crate::interrupt::Interrupt;
 use crate::progress::WorkScreen;
-use crate::source::{reason, taken, write_new};
+use crate::seek::{self, Link};
+use crate::source::{Torrent, reason, taken, write_new};
 use crate::text;
 use crate::units::{count, size};
 
 /// Runs the command.
 pub fn run(args: &Create, tools: &dyn Tools, host: &mut Host, stop: &Interrupt) -> Result<(), Failure> {
-    let content = content_path(host, &args.path)?;
+    let Some(path) = &args.path else { return save(args, tools, host, stop) };
+    let content = content_path(host, path)?;
     let output = output_path(host, args.output.as_deref(), &content);
     // Known before hours of hashing.
-    if !args.force && output.symlink_metadata().is_ok() {
-        return Err(taken(&output));
-    }
+    free(args, &output)?;
     let created = make(&request(args, content, tools), tools, host, stop)?;
     write_new(&output, &created.metainfo, args.force)?;
     host.say(format!("{}", output.display()))?;
     describe(&created, host)
+}
+
+/// Saves the torrent of a magnet link.
+fn save(args: &Create, tools: &dyn Tools, host: &mut Host, stop: &Interrupt) -> Result<(), Failure> {
+    let link = Link::parse(args.from.as_deref().unwrap_or_default())?;
+    // Its name is still to be found out, unless it was chosen.
+    if let Some(file) = args.output.as_deref().map(|file| host.at(file)).filter(|file| !file.is_dir()) {
+        free(args, &file)?;
+    }
+    let resolved = seek::resolve(&link, &args.find, tools, host, stop)?;
+    let torrent = Torrent::parse(resolved.metainfo, &link.name())?;
+    let content = torrent.place(&host.cwd);
+    let output = output_path(host, args.output.as_deref(), &content);
+    write_new(&output, &torrent.bytes, args.force)?;
+    host.say(text::safe(&output.display().to_string()))?;
+    describe(&facts(&torrent), host)
+}
+
+/// That nothing is there, or may be replaced.
+fn free(args: &Create, output: &Path) -> Result<(), Failure> {
+    if !args.force && output.symlink_metadata().is_ok() { Err(taken(output)) } else { Ok(()) }
+}
+
+fn facts(torrent: &Torrent) -> Created {
+    let metainfo: &Metainfo = &torrent.metainfo;
+    let (info, hashes) = (metainfo.info(), metainfo.info_hashes());
+    let files = metainfo.files().iter().filter(|file| !file.pad).count();
+    Created {
+        metainfo: torrent.bytes.clone(),
+        name: info.name.to_string(),
+        size: info.content_length,
+        files: u32::try_from(files).unwrap_or(u32::MAX),
+        piece_length: u64::from(info.piece_length),
+        pieces: info.piece_count,
+        info_hash: hashes.v1,
+        info_hash_v2: hashes.v2,
+        magnet: metainfo.magnet(),
+        warnings: Vec::new(),
+    }
 }
 
 /// Makes a torrent, with progress on screen.

@@ -3,16 +3,19 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use piecemeal_api::{AddTorrent, Client, EngineOptions, Limits, Tools, Verify};
+use piecemeal_api::{
+    AddTorrent, Client, EngineOptions, Limits, ResolveRequest, Resolved, Selection, Tools, Verify,
+};
 use serde::Serialize;
 
-use crate::args::{Engine, Get, SeedGoal};
+use crate::args::{Engine, Get, Reach, SeedGoal};
 use crate::fail::Failure;
 use crate::host::Host;
 use crate::interrupt::Interrupt;
 use crate::progress::Screen;
+use crate::seek::Link;
 use crate::select;
-use crate::source::Torrent;
+use crate::source::{Source, Torrent};
 use crate::text::safe;
 use crate::units::{count, mean_rate, percent, rate, size, span};
 use crate::watch::{Course, End, Fleet, Goal, Item};
@@ -20,27 +23,44 @@ use crate::watch::{Course, End, Fleet, Goal, Item};
 /// Runs the command.
 pub fn run(args: &Get, tools: &dyn Tools, host: &mut Host, stop: &Interrupt) -> Result<(), Failure> {
     let dir = args.output.as_deref().map_or_else(|| host.cwd.clone(), |dir| host.at(dir));
-    let mut adds = Vec::new();
+    let mut wishes = Vec::new();
     for source in &args.sources {
-        let torrent = Torrent::from_source(source, host, tools, stop)?;
-        let add = request(args, &torrent, &dir)?;
-        adds.push((torrent, add));
+        wishes.push(match Source::read(source, host, tools, stop)? {
+            Source::Torrent(torrent) => {
+                let add = request(args, &torrent, &dir)?;
+                Wish::Torrent(torrent, add)
+            }
+            Source::Link(link) => {
+                select::check(&args.select)?;
+                Wish::Link(link)
+            }
+        });
     }
     let mut fleet = Fleet::new(Screen::new(host, args.json));
-    let result = fetch(args, adds, &mut fleet, tools, host, stop);
+    let result = fetch(args, wishes, &dir, &mut fleet, tools, host, stop);
     fleet.leave(host, stop);
     result
 }
 
+/// What is to be had.
+enum Wish {
+    Torrent(Torrent, AddTorrent),
+    Link(Link),
+}
+
 /// What an engine is started with.
 pub fn engine_options(engine: &Engine, down: Option<u64>, host: &Host) -> EngineOptions {
+    EngineOptions { limits: Limits { down, up: engine.up_limit }, ..reach_options(&engine.reach, host) }
+}
+
+/// What an engine that only looks for peers is started with.
+pub fn reach_options(reach: &Reach, host: &Host) -> EngineOptions {
     EngineOptions {
-        listen: engine.listen.clone(),
+        listen: reach.listen.clone(),
         state_dir: host.state_dir.clone(),
-        limits: Limits { down, up: engine.up_limit },
-        dht: !engine.no_dht,
-        dht_nodes: engine.dht_nodes.clone(),
-        lsd: !engine.no_lsd,
+        dht: !reach.no_dht,
+        dht_nodes: reach.dht_nodes.clone(),
+        lsd: !reach.no_lsd,
         ..EngineOptions::default()
     }
 }
@@ -74,7 +94,8 @@ pub fn conclude(fleet: &mut Fleet, host: &mut Host) -> Result<(), Failure> {
 
 fn fetch(
     args: &Get,
-    adds: Vec<(Torrent, AddTorrent)>,
+    wishes: Vec<Wish>,
+    dir: &Path,
     fleet: &mut Fleet,
     tools: &dyn Tools,
     host: &mut Host,
@@ -83,21 +104,54 @@ fn fetch(
     let engine = fleet.start(tools, &engine_options(&args.engine, args.down_limit, host))?;
     let client = fleet.engines[engine].client.clone();
     say_listening(fleet, &*client, host)?;
-    for (torrent, add) in adds {
-        let place = torrent.place(&add.dir);
-        fleet.add(engine, add, torrent.name(), place, goal(args))?;
+    for wish in wishes {
+        match wish {
+            Wish::Torrent(torrent, add) => {
+                let place = torrent.place(&add.dir);
+                fleet.add(engine, add, torrent.name(), place, goal(args))?;
+            }
+            Wish::Link(link) => {
+                let request =
+                    ResolveRequest { peers: args.peers.clone(), ..ResolveRequest::new(link.text.clone()) };
+                fleet.seek(engine, &link, request, goal(args), stop.cancel())?;
+            }
+        }
     }
-    let end = match fleet.watch(host, stop, None) {
-        // Who read our events went away before the download was done.
-        Err(Failure::Pipe) if !fleet.items.iter().all(Item::complete) => return Err(Failure::Said),
-        other => other?,
+    let end = loop {
+        match fleet.watch(host, stop, None) {
+            // Who read our events went away before the download was done.
+            Err(Failure::Pipe) if !fleet.items.iter().all(Item::complete) => return Err(Failure::Said),
+            Ok(End::Resolved(at, resolved)) => arrived(args, dir, fleet, at, *resolved),
+            other => break other?,
+        }
     };
     conclude(fleet, host)?;
     match end {
-        End::Done => Ok(()),
+        End::Done | End::Resolved(..) => Ok(()),
         // Seeding without an end ends like this.
         End::Interrupted if endless(args) && fleet.items.iter().all(Item::complete) => Ok(()),
         End::Interrupted => Err(Failure::Interrupted),
+    }
+}
+
+/// A link led to a torrent: it is downloaded like any other, or has failed. The others go on.
+fn arrived(args: &Get, dir: &Path, fleet: &mut Fleet, at: usize, resolved: Resolved) {
+    let Resolved { metainfo, known, select } = resolved;
+    let name = fleet.items[at].name.clone();
+    let begin = |fleet: &mut Fleet| {
+        let torrent = Torrent::parse(metainfo, &name)?;
+        let mut add = AddTorrent { known, ..request(args, &torrent, dir)? };
+        if args.select.is_empty() {
+            if select == (Selection::Only { files: Vec::new() }) {
+                let wrong = "the link asks for files that it does not have";
+                return Err(Failure::failed(&name, wrong, "choose others with --select"));
+            }
+            add.select = select;
+        }
+        fleet.arrive(at, &torrent, add)
+    };
+    if let Err(why) = begin(fleet) {
+        fleet.items[at].fail(&why.line().unwrap_or_default());
     }
 }
 

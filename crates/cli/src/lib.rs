@@ -17,6 +17,7 @@ mod interrupt;
 mod peers;
 mod progress;
 mod seed;
+mod seek;
 mod select;
 mod show;
 mod source;
@@ -65,7 +66,7 @@ fn command(command: &Command, tools: &dyn Tools, host: &mut Host, stop: &Interru
         Command::Get(args) => get::run(args, tools, host, stop),
         Command::Seed(args) => seed::run(args, tools, host, stop),
         Command::Create(args) => create::run(args, tools, host, stop),
-        Command::Show(args) => show::run(args, host),
+        Command::Show(args) => show::run(args, tools, host, stop),
         Command::Verify(args) => verify::run(args, tools, host, stop),
         Command::Peers(args) => peers::run(args, tools, host, stop),
         Command::Tracker(args) => tracker::run(args, tools, host, stop),

@@ -43,7 +43,8 @@ enum Style {
 #[derive(Clone, Debug)]
 pub struct Said {
     at: Duration,
-    state: Discriminant<State>,
+    /// `None`: it was a link whose torrent was not known.
+    state: Option<Discriminant<State>>,
     tenth: u64,
     moved: u64,
 }
@@ -97,10 +98,14 @@ impl Screen {
                 said.resize(items.len().max(said.len()), None);
                 let now = self.started.elapsed();
                 for (item, said) in items.iter().zip(said) {
-                    let Some(status) = &item.status else { continue };
-                    if due(said.as_ref(), now, status) {
-                        *said = Some(Said::of(now, status));
-                        self.err.line(&format!("{}: {}", item.name, describe(item, status)));
+                    let is = match (&item.seek, &item.status) {
+                        (Some(seek), _) => Said::seeking(now, seek.peers),
+                        (None, Some(status)) => Said::of(now, status),
+                        (None, None) => continue,
+                    };
+                    if is.due(said.as_ref()) {
+                        *said = Some(is);
+                        self.err.line(&format!("{}: {}", item.name, describe(item)));
                     }
                 }
             }
@@ -181,19 +186,24 @@ struct Line<'a, T> {
 impl Said {
     fn of(at: Duration, status: &Status) -> Self {
         let moved = status.have_bytes + status.totals.downloaded + status.totals.uploaded + checked(status);
-        Said { at, state: discriminant(&status.state), tenth: tenth(status), moved }
+        Said { at, state: Some(discriminant(&status.state)), tenth: tenth(status), moved }
     }
-}
 
-/// Whether a line is worth reading: another state, another tenth, or some seconds of movement.
-fn due(said: Option<&Said>, now: Duration, status: &Status) -> bool {
-    let Some(said) = said else { return true };
-    let is = Said::of(now, status);
-    let since = now.saturating_sub(said.at);
-    let every = if status.state == State::Seeding { SEEDING_LINE_EVERY } else { LINE_EVERY };
-    is.state != said.state
-        || (is.tenth != said.tenth && since >= LINE_LEAST)
-        || (is.moved != said.moved && since >= every)
+    /// Peers are to a link what tenths are to a torrent.
+    fn seeking(at: Duration, peers: u32) -> Self {
+        Said { at, state: None, tenth: u64::from(peers), moved: 0 }
+    }
+
+    /// Whether a line is worth reading: another state, another tenth, or some seconds of movement.
+    fn due(&self, last: Option<&Said>) -> bool {
+        let Some(last) = last else { return true };
+        let since = self.at.saturating_sub(last.at);
+        let seeding = self.state == Some(discriminant(&State::Seeding));
+        let every = if seeding { SEEDING_LINE_EVERY } else { LINE_EVERY };
+        self.state != last.state
+            || (self.tenth != last.tenth && since >= LINE_LEAST)
+            || (self.moved != last.moved && since >= every)
+    }
 }
 
 fn tenth(status: &Status) -> u64 {
@@ -209,11 +219,19 @@ fn checked(status: &Status) -> u64 {
     if let State::Checking { checked_bytes, .. } = status.state { checked_bytes } else { 0 }
 }
 
-/// How a torrent stands, in words.
-fn describe(item: &Item, status: &Status) -> String {
+/// How a torrent or a link stands, in words.
+fn describe(item: &Item) -> String {
     if let Course::Failed(why) = &item.course {
         return format!("failed: {}", text::safe(why));
     }
+    if let Some(seek) = &item.seek {
+        return match seek.peers {
+            0 => "looking for peers that know this torrent".to_owned(),
+            peers => format!("asking {} what this torrent is", count(u64::from(peers), "peer")),
+        };
+    }
+    // Its link is not sought any more.
+    let Some(status) = &item.status else { return "stopped".to_owned() };
     let peers = count(u64::from(status.peers), "peer");
     match &status.state {
         State::Opening => "opening".to_owned(),
@@ -243,14 +261,16 @@ fn describe(item: &Item, status: &Status) -> String {
 }
 
 fn draw_bar(bar: &ProgressBar, item: &Item) {
-    let Some(status) = &item.status else { return };
-    let position = match status.state {
-        State::Checking { checked_bytes, check_bytes } => steps(checked_bytes, check_bytes),
-        _ => steps(status.have_bytes, status.wanted_bytes),
+    let position = match &item.status {
+        None => 0,
+        Some(status) => match status.state {
+            State::Checking { checked_bytes, check_bytes } => steps(checked_bytes, check_bytes),
+            _ => steps(status.have_bytes, status.wanted_bytes),
+        },
     };
     bar.set_prefix(padded(&item.name));
     bar.set_position(position);
-    bar.set_message(describe(item, status));
+    bar.set_message(describe(item));
 }
 
 fn bar_style() -> ProgressStyle {

@@ -38,6 +38,11 @@ pub fn resolve(words: &[String], metainfo: &Metainfo) -> Result<Selection, Failu
     Ok(Selection::Only { files })
 }
 
+/// Whether the words can be understood, before it is known what there is to select from.
+pub fn check(words: &[String]) -> Result<(), Failure> {
+    words.iter().try_for_each(|word| Pattern::parse(word).map(drop))
+}
+
 enum Pattern {
     /// First and last index.
     Range(usize, usize),

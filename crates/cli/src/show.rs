@@ -5,28 +5,54 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use piecemeal_api::Tools;
 use piecemeal_metainfo::{FileEntry, Magnet, Metainfo, Version, to_hex};
 use serde::Serialize;
 
 use crate::args::Show;
 use crate::fail::Failure;
 use crate::host::Host;
+use crate::interrupt::Interrupt;
+use crate::seek::{self, Link};
 use crate::source::{Torrent, is_magnet};
 use crate::text::{self, safe};
 use crate::units::{count, date, size};
 
 /// Runs the command.
-pub fn run(args: &Show, host: &mut Host) -> Result<(), Failure> {
+pub fn run(args: &Show, tools: &dyn Tools, host: &mut Host, stop: &Interrupt) -> Result<(), Failure> {
     if let Some(link) = args.what.to_str().filter(|text| is_magnet(text)) {
-        let magnet = Magnet::parse(link);
-        let magnet = magnet
-            .map_err(|why| Failure::failed(text::fit(link, 60), why, "copy the whole link, in quotes"))?;
-        let facts = MagnetFacts::of(&magnet);
-        let said = if args.json { host.say_json(&facts) } else { host.say(facts.text().trim_end()) };
-        return Ok(said?);
+        return link_facts(&Link::parse(link)?, args, tools, host, stop);
     }
     let torrent = Torrent::read(&host.at(Path::new(&args.what)))?;
     let facts = Facts::of(&torrent.metainfo);
+    let said = if args.json { host.say_json(&facts) } else { host.say(facts.text().trim_end()) };
+    Ok(said?)
+}
+
+/// What a link leads to and asks for; if that cannot be had, what it says itself.
+fn link_facts(
+    link: &Link,
+    args: &Show,
+    tools: &dyn Tools,
+    host: &mut Host,
+    stop: &Interrupt,
+) -> Result<(), Failure> {
+    let said = MagnetFacts::of(&link.magnet);
+    let torrent = if args.offline {
+        None
+    } else {
+        let resolved = seek::resolve(link, &args.find, tools, host, stop);
+        Some(resolved.and_then(|resolved| Torrent::parse(resolved.metainfo, &link.name())))
+    };
+    let Some(Ok(torrent)) = torrent else {
+        if args.json {
+            host.say_json(&said)?
+        } else {
+            host.say(said.text().trim_end())?
+        }
+        return torrent.map_or(Ok(()), |failed| failed.map(drop));
+    };
+    let facts = Facts { link: Some(said), ..Facts::of(&torrent.metainfo) };
     let said = if args.json { host.say_json(&facts) } else { host.say(facts.text().trim_end()) };
     Ok(said?)
 }
@@ -56,6 +82,9 @@ struct Facts {
     unknown_keys: Vec<String>,
     magnet: String,
     warnings: Vec<String>,
+    /// What the link said that led to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<MagnetFacts>,
 }
 
 #[derive(Serialize)]
@@ -126,6 +155,7 @@ impl Facts {
             unknown_keys: unknown.chain(unknown_info).collect(),
             magnet: metainfo.magnet(),
             warnings: metainfo.lints().iter().map(ToString::to_string).collect(),
+            link: None,
         }
     }
 
@@ -148,6 +178,9 @@ impl Facts {
         }
         self.web_seeds.iter().for_each(|url| page.row("Web seeds", url));
         self.nodes.iter().for_each(|node| page.row("DHT nodes", node));
+        if let Some(link) = &self.link {
+            link.wishes(&mut page);
+        }
         self.unknown_keys.iter().for_each(|key| page.row("Unknown keys", key));
         page.field("Magnet", &self.magnet);
         let pads = if self.pad_files > 0 {
@@ -215,12 +248,17 @@ impl MagnetFacts {
         page.maybe("Info-hash v2", self.info_hash_v2.as_deref());
         self.trackers.iter().for_each(|url| page.row("Trackers", url));
         self.web_seeds.iter().for_each(|url| page.row("Web seeds", url));
+        self.wishes(&mut page);
+        page.0
+    }
+
+    /// What a link says that is no fact of the torrent.
+    fn wishes(&self, page: &mut Page) {
         self.peers.iter().for_each(|peer| page.row("Peers", peer));
         for [first, last] in &self.select {
             let range = if first == last { first.to_string() } else { format!("{first}-{last}") };
             page.row("Files wanted", &range);
         }
-        page.0
     }
 }
 

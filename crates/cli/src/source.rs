@@ -12,6 +12,7 @@ use piecemeal_metainfo::Metainfo;
 use crate::fail::Failure;
 use crate::host::Host;
 use crate::interrupt::Interrupt;
+use crate::seek::Link;
 use crate::text;
 
 /// The largest .torrent file read: beyond what the most pieces and files that `metainfo` takes can need.
@@ -24,6 +25,24 @@ pub struct Torrent {
     pub bytes: Arc<[u8]>,
     /// What it says.
     pub metainfo: Arc<Metainfo>,
+}
+
+/// What a word of the command line names.
+pub enum Source {
+    /// A torrent that was read.
+    Torrent(Torrent),
+    /// A link, whose torrent is still to be found.
+    Link(Link),
+}
+
+impl Source {
+    /// A .torrent file, the address of one, or a magnet link.
+    pub fn read(source: &OsStr, host: &Host, tools: &dyn Tools, stop: &Interrupt) -> Result<Source, Failure> {
+        match source.to_str() {
+            Some(text) if is_magnet(text) => Link::parse(text).map(Source::Link),
+            _ => Torrent::from_source(source, host, tools, stop).map(Source::Torrent),
+        }
+    }
 }
 
 impl Torrent {
@@ -67,20 +86,13 @@ impl Torrent {
     }
 
     /// A .torrent file, or the address of one.
-    pub fn from_source(
+    fn from_source(
         source: &OsStr,
         host: &Host,
         tools: &dyn Tools,
         stop: &Interrupt,
     ) -> Result<Torrent, Failure> {
         let Some(text) = source.to_str() else { return Torrent::read(&host.at(Path::new(source))) };
-        if is_magnet(text) {
-            return Err(Failure::failed(
-                text::fit(text, 60),
-                "magnet links are not supported yet",
-                "get the .torrent file and give that",
-            ));
-        }
         match text.split_once("://") {
             Some((scheme, _)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
                 Torrent::parse(tools.fetch_torrent(text, stop.cancel())?, text)

@@ -9,15 +9,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use piecemeal_api::{
-    AddTorrent, Client, EngineOptions, Event, Events, Heard, State, Status, Tools, TorrentId, Totals,
-    TrackerOutcome, Trouble,
+    AddTorrent, Client, EngineOptions, Event, Events, Heard, Resolved, State, Status, Tools, TorrentId,
+    Totals, TrackerOutcome, Trouble,
 };
+use piecemeal_metainfo::InfoHashes;
 
 use crate::args::SeedGoal;
 use crate::fail::Failure;
 use crate::host::Host;
 use crate::interrupt::Interrupt;
 use crate::progress::Screen;
+use crate::seek::Seek;
 use crate::text;
 
 /// How long one turn of the loop waits for news: short enough that Ctrl-C seems instant.
@@ -47,10 +49,12 @@ pub struct Fleet {
 }
 
 /// How a loop ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum End {
     /// Every torrent is done or failed.
     Done,
+    /// The link at this index led to a torrent; give it to [`Fleet::arrive`] and go on.
+    Resolved(usize, Box<Resolved>),
     /// By Ctrl-C.
     Interrupted,
 }
@@ -81,8 +85,10 @@ pub enum Course {
 pub struct Item {
     /// Index of its engine.
     pub engine: usize,
-    /// Its number there.
+    /// Its number there, or that of its search.
     pub id: TorrentId,
+    /// Its torrent is not known yet.
+    pub seek: Option<Seek>,
     /// What it is called on screen; safe to print.
     pub name: String,
     /// The file or directory of its content.
@@ -144,6 +150,9 @@ impl Fleet {
         loop {
             self.turn(host)?;
             self.screen.draw(&self.items);
+            if let Some((at, resolved)) = self.resolved() {
+                return Ok(End::Resolved(at, Box::new(resolved)));
+            }
             if self.items.iter().all(Item::ended) {
                 return Ok(End::Done);
             }
@@ -193,7 +202,8 @@ impl Fleet {
         wait_for(asked, &left, host, stop);
     }
 
-    fn turn(&mut self, host: &mut Host) -> Result<(), Failure> {
+    /// Hears what there is to hear, for a tenth of a second at least.
+    pub fn turn(&mut self, host: &mut Host) -> Result<(), Failure> {
         let share = TURN / u32::try_from(self.engines.len()).unwrap_or(1).max(1);
         for index in 0..self.engines.len() {
             let mut wait = share;
@@ -214,6 +224,10 @@ impl Fleet {
     fn hear(&mut self, engine: usize, event: Event, host: &mut Host) -> Result<(), Failure> {
         self.screen.event(host, &event)?;
         let Some(id) = event.torrent() else { return Ok(()) };
+        if let Event::Resolving { info_hash, info_hash_v2, peers, .. } = event {
+            self.seeking(engine, id, InfoHashes { v1: info_hash, v2: info_hash_v2 }, peers);
+            return Ok(());
+        }
         let Some(item) = self.items.iter_mut().find(|item| item.engine == engine && item.id == id) else {
             return Ok(());
         };
@@ -226,6 +240,14 @@ impl Fleet {
             self.screen.note(&format!("{}: {}", item.name, text::safe(&note)));
         }
         Ok(())
+    }
+
+    fn seeking(&mut self, engine: usize, id: TorrentId, hashes: InfoHashes, peers: u32) {
+        for item in self.items.iter_mut().filter(|item| item.engine == engine) {
+            if let Some(seek) = item.seek.as_mut().filter(|seek| seek.is_of(hashes)) {
+                (item.id, seek.peers) = (id, peers);
+            }
+        }
     }
 
     fn closed(&mut self, engine: usize) {
@@ -241,6 +263,7 @@ impl Item {
         Item {
             engine,
             id,
+            seek: None,
             name,
             place,
             goal,

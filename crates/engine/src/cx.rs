@@ -274,6 +274,8 @@ pub struct Seeking {
     pub trackers: Vec<String>,
     /// Peers the user or the link named.
     pub peers: Vec<SocketAddr>,
+    /// Take leave of the trackers when it is found: nobody is about to download it.
+    pub leave: bool,
 }
 
 /// How a torrent runs.

@@ -48,6 +48,8 @@ pub(crate) struct Seeker {
     assemblies: Assemblies,
     left: Vec<ConnId>,
     next: Time,
+    /// Trackers hear that we leave even when it is found.
+    leave: bool,
     /// Peers connected and addresses known, as they were told last.
     told: Option<(usize, usize)>,
     leaving: bool,
@@ -69,7 +71,7 @@ impl Seat {
 
 impl Seeker {
     pub(crate) fn new(cx: &mut Cx<'_>, settings: Arc<Settings>, seeking: Seeking) -> Seeker {
-        let Seeking { torrent, hashes, trackers, peers } = seeking;
+        let Seeking { torrent, hashes, trackers, peers, leave } = seeking;
         let tiers: Vec<_> = trackers.into_iter().map(|url| vec![url]).collect();
         let mut finder = Finder::new(cx, torrent, settings.clone(), hashes.wire(), &tiers, false);
         finder.learn(cx.now, peers, PeerSource::Manual);
@@ -83,6 +85,7 @@ impl Seeker {
             assemblies: Assemblies::default(),
             left: Vec::new(),
             next: cx.now,
+            leave,
             told: None,
             leaving: false,
         }
@@ -169,14 +172,17 @@ impl Seeker {
         v1 && v2
     }
 
-    /// The dictionary is here: whoever asked hears of it, and the search is over. Trackers are not told: the torrent will
-    /// announce itself in a moment.
+    /// The dictionary is here: whoever asked hears of it, and the search is over. Trackers are not told, if the torrent
+    /// is about to announce itself.
     fn found(&mut self, cx: &mut Cx<'_>, bytes: Vec<u8>) {
         let mut known: Vec<_> = self.peers.values().filter_map(|seat| seat.peer.listens_at()).collect();
         let others = self.finder.good_addresses(MOST_HANDED_ON);
         known.extend(others.into_iter().filter(|addr| !known.contains(addr)).collect::<Vec<_>>());
         known.truncate(MOST_HANDED_ON);
         cx.out.news.push(News::Metadata { torrent: self.torrent, info: bytes.into(), known });
+        if self.leave {
+            return self.leave(cx);
+        }
         self.finder.vanish(cx);
         self.close(cx);
     }
@@ -322,7 +328,7 @@ impl Seeker {
         cx.out.net.push(Net::Close(conn, why));
     }
 
-    /// The search is given up.
+    /// The search is over, and trackers hear of it.
     pub(crate) fn leave(&mut self, cx: &mut Cx<'_>) {
         self.finder.stop(cx, &AnnounceFacts { left: 1, ..AnnounceFacts::default() });
         self.close(cx);

@@ -206,11 +206,11 @@ fn every_state_in_words() {
         (status(State::Gone, 0), "gone"),
     ] {
         let item = item("film", status);
-        assert_eq!(describe(&item, item.status.as_ref().unwrap()), words);
+        assert_eq!(describe(&item), words);
     }
     let mut failed = item("film", status(State::Downloading, 0));
     failed.course = Course::Failed("a \u{1b}[2J\u{202e}name".into());
-    let words = describe(&failed, failed.status.as_ref().unwrap());
+    let words = describe(&failed);
     assert_eq!(words, "failed: a \u{fffd}[2J\u{fffd}name", "what others wrote steers nothing");
 }
 
@@ -303,7 +303,7 @@ fn when_a_line_is_worth_reading() {
         Status { totals, ..status(State::Seeding, 700 * MIB) }
     };
     let check = |bytes| status(State::Checking { checked_bytes: bytes, check_bytes: 100 }, 0);
-    assert!(due(None, s(0), &down(0)), "the first");
+    assert!(Said::of(s(0), &down(0)).due(None), "the first");
     for (before, after, at, worth) in [
         (down(0), down(0), s(3600), false),
         (down(0), down(1), LINE_EVERY - Duration::from_millis(1), false),
@@ -319,8 +319,15 @@ fn when_a_line_is_worth_reading() {
         (up(1), up(1), s(1 << 20), false),
     ] {
         let said = Said::of(s(0), &before);
-        assert_eq!(due(Some(&said), at, &after), worth, "{:?} after {at:?}", after.state);
+        assert_eq!(Said::of(at, &after).due(Some(&said)), worth, "{:?} after {at:?}", after.state);
     }
+    let link = |at, peers| Said::seeking(at, peers);
+    for (peers, at, worth) in
+        [(0, s(3600), false), (1, LINE_LEAST, true), (1, LINE_LEAST - Duration::from_millis(1), false)]
+    {
+        assert_eq!(link(at, peers).due(Some(&link(s(0), 0))), worth, "{peers} after {at:?}");
+    }
+    assert!(Said::of(s(0), &down(0)).due(Some(&link(s(0), 3))), "now it is known what it is");
 }
 
 #[test]

@@ -89,6 +89,7 @@ impl World {
             hashes,
             trackers: Vec::new(),
             peers: peers.keys().take(told).copied().collect(),
+            leave: false,
         };
         let mut cx = Cx { now: Time::ZERO, rng: &mut rng, pool: &mut pool, lease: &mut lease, out: &mut out };
         let seeker = Seeker::new(&mut cx, Arc::new(Settings::default()), seeking);

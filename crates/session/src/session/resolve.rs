@@ -73,6 +73,7 @@ impl Session {
             torrent: id,
             hashes: link.magnet.hashes,
             trackers: link.magnet.trackers.iter().cloned().chain(request.trackers).collect(),
+            leave: request.leave,
             peers: request.peers.into_iter().chain(link.peers.iter().copied()).collect(),
         })));
         if !link.names.is_empty() {
