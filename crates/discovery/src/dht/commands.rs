@@ -313,36 +313,42 @@ impl Dht {
 
     /// Lets a lookup, if it is its turn, ask whom it can, and end if it is over.
     pub(super) fn advance(&mut self, now: Time, id: LookupId, out: &mut DhtOut) {
-        if !self.lookups.keys().take(RUNNING).any(|running| *running == id) {
-            return;
+        if self.lookups.keys().take(RUNNING).any(|running| *running == id) && self.go_on(now, id, out) {
+            self.run_waiting(now, out);
         }
-        let Some(mut lookup) = self.lookups.remove(&id) else { return };
+    }
+
+    /// Gives those their turn who wait for it; a loop, as each may end at once.
+    fn run_waiting(&mut self, now: Time, out: &mut DhtOut) {
+        while let Some((id, _)) = self.lookups.iter().take(RUNNING).find(|(_, lookup)| !lookup.begun) {
+            self.go_on(now, *id, out);
+        }
+    }
+
+    /// Whether the lookup has ended.
+    fn go_on(&mut self, now: Time, id: LookupId, out: &mut DhtOut) -> bool {
+        let Some(mut lookup) = self.lookups.remove(&id) else { return false };
         if !lookup.begun {
             self.begin_search(&mut lookup);
         }
         if lookup.storing.is_none() && !lookup.satisfied {
             while let Some(addr) = lookup.search.next() {
-                self.ask_next(now, id, &lookup, addr, out);
+                if !self.ask_next(now, id, &lookup, addr, out) {
+                    lookup.search.failed(addr);
+                }
             }
         }
         if lookup.storing.is_none() && (lookup.satisfied || lookup.search.is_over()) {
             lookup.storing = Some(self.store(now, id, &lookup, out));
         }
-        if lookup.storing == Some(0) {
-            if !matches!(lookup.kind, Kind::Refresh) {
-                out.news.push(News::Done { lookup: id, summary: lookup.summary(now) });
-            }
-            self.run_waiting(now, out);
-        } else {
+        if lookup.storing != Some(0) {
             self.lookups.insert(id, lookup);
+            return false;
         }
-    }
-
-    /// Gives those their turn who wait for it.
-    fn run_waiting(&mut self, now: Time, out: &mut DhtOut) {
-        let turn: Vec<LookupId> =
-            self.lookups.iter().take(RUNNING).filter(|(_, l)| !l.begun).map(|(id, _)| *id).collect();
-        turn.into_iter().for_each(|id| self.advance(now, id, out));
+        if !matches!(lookup.kind, Kind::Refresh) {
+            out.news.push(News::Done { lookup: id, summary: lookup.summary(now) });
+        }
+        true
     }
 
     fn begin_search(&mut self, lookup: &mut Lookup) {
@@ -359,7 +365,14 @@ impl Dht {
         }
     }
 
-    fn ask_next(&mut self, now: Time, id: LookupId, lookup: &Lookup, addr: SocketAddr, out: &mut DhtOut) {
+    fn ask_next(
+        &mut self,
+        now: Time,
+        id: LookupId,
+        lookup: &Lookup,
+        addr: SocketAddr,
+        out: &mut DhtOut,
+    ) -> bool {
         let target = lookup.search.target();
         let method = match &lookup.kind {
             Kind::Ping => Method::Ping,
@@ -376,7 +389,7 @@ impl Dht {
             }
             Kind::Sample => Method::SampleInfohashes { target },
         };
-        self.ask(now, addr, method, Purpose::Lookup(id), out);
+        self.ask(now, addr, method, Purpose::Lookup(id), out)
     }
 
     /// Announces or stores with those that were found; how many answers are to come.

@@ -300,7 +300,8 @@ impl Dht {
 
     /// The good nodes of the table, for [`Dht::load`] of the next run; at most some 1500.
     pub fn save(&self) -> Vec<(NodeId, SocketAddr)> {
-        self.table.nodes().map(|node| (node.id, node.addr)).collect()
+        let nodes = self.table.nodes().filter(|node| node.fails == 0);
+        nodes.map(|node| (node.id, node.addr)).collect()
     }
 
     /// How it stands.

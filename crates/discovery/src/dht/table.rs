@@ -41,7 +41,8 @@ pub(super) struct Node {
     /// When it last answered.
     pub(super) heard: Time,
     asked: Time,
-    fails: u8,
+    /// Questions in a row that it has not answered.
+    pub(super) fails: u8,
     bound: bool,
 }
 

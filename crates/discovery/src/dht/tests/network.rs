@@ -254,3 +254,25 @@ fn many_lookups_take_turns() {
     assert!(done + busy + 1 >= 1_999, "{done} {busy}");
     assert!(network.nodes[0].1.lookups.len() <= 1);
 }
+
+#[test]
+fn lookups_that_can_ask_nobody_end_at_once() {
+    let now = Time::ZERO;
+    let mut out = DhtOut::default();
+    let mut dht = Dht::new(now, Settings::new(Family::V4), [1; 32]);
+    // Sixteen wait for silent nodes, a thousand for their turn; then there is nobody left to ask.
+    for number in 0..1_024_u16 {
+        let addr = SocketAddr::from(([20, 1, 1, 1], number + 1));
+        match number < 16 {
+            true => dht.ping(now, addr, &mut out),
+            false => dht.find_node(now, NodeId([1; 20]), &mut out),
+        }
+        .unwrap();
+    }
+    assert_eq!((dht.lookups.len(), out.news.len()), (1_024, 0));
+    while dht.next_due() != Time::NEVER {
+        let now = dht.next_due();
+        dht.heartbeat(now, &mut out);
+    }
+    assert_eq!((dht.lookups.len(), out.news.len()), (0, 1_024));
+}
