@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -34,9 +34,12 @@ pub(crate) struct Resolver {
     asks: OnceLock<Sender<(TorrentId, Fetch)>>,
 }
 
+/// When a name was looked up, and what it stands for or why that is not known.
+type Names = BTreeMap<String, (Instant, Result<Vec<IpAddr>, String>)>;
+
 struct Inner {
     reply: Reply,
-    names: Mutex<BTreeMap<String, (Instant, Result<Vec<IpAddr>, String>)>>,
+    names: Mutex<Names>,
 }
 
 impl Resolver {
@@ -103,7 +106,7 @@ impl Inner {
         answer
     }
 
-    fn names(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, (Instant, Result<Vec<IpAddr>, String>)>> {
+    fn names(&self) -> MutexGuard<'_, Names> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,19 +1,26 @@
 //! A small UDP server for answers that are computed at once: the counterpart of [`crate::http::serve`].
 //!
-//! Owns its sockets and one thread, which reads what has come in batches, has the handler answer each, and sends the
-//! answers. What datagrams mean, and who may be answered, is the handler's, which must not block. A datagram that can
+//! Owns its sockets and a thread for each, which reads what has come in batches, has the handler answer each, and sends
+//! the answers. What datagrams mean, and who may be answered, is the handler's, which must not block. A datagram that can
 //! not be sent at once is lost, as any may be: a server that waited for one client would let all wait.
 
+#[cfg(target_os = "linux")]
+mod many;
+#[cfg(any(not(target_os = "linux"), test))]
+mod one;
+
+#[cfg(target_os = "linux")]
+use many::{receive, send};
+#[cfg(not(target_os = "linux"))]
+use one::{receive, send};
 use std::io;
-use std::net::{SocketAddr, UdpSocket as StdSocket};
+use std::net::{Shutdown, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use mio::net::UdpSocket;
-use mio::{Events, Interest, Poll, Token, Waker};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Datagrams read before they are answered: enough to share the cost of a lock, few enough to stay in a cache.
 const BATCH: usize = 32;
@@ -23,8 +30,9 @@ const DATAGRAM_BYTES: usize = 2048;
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 /// Pause after an error that is not of one datagram: long enough not to spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
-/// The token of the one who stops us; sockets have those from 0.
-const STOP: Token = Token(usize::MAX);
+/// How long a wish to stop may go unnoticed where nothing ends the wait of a reader.
+#[cfg(not(target_os = "linux"))]
+const LOOK_UP_EVERY: Duration = Duration::from_secs(1);
 
 /// Datagrams that have come.
 pub struct Arrivals {
@@ -85,9 +93,9 @@ impl Answers {
 #[derive(Debug)]
 pub struct UdpServing {
     addrs: Vec<SocketAddr>,
+    sockets: Vec<Arc<UdpSocket>>,
     stop: Arc<AtomicBool>,
-    waker: Arc<Waker>,
-    thread: Option<thread::JoinHandle<()>>,
+    threads: Vec<thread::JoinHandle<()>>,
 }
 
 impl UdpServing {
@@ -96,10 +104,10 @@ impl UdpServing {
         &self.addrs
     }
 
-    /// Answers the batch in hand, and ends the thread.
+    /// Answers the batches in hand, and ends the threads.
     pub fn stop(mut self) {
         self.tell();
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             // A panic there has been reported by the thread itself.
             let _ = thread.join();
         }
@@ -107,8 +115,11 @@ impl UdpServing {
 
     fn tell(&self) {
         self.stop.store(true, Ordering::Relaxed);
-        // If this fails the poll has failed too, and the thread looks at the flag.
-        let _ = self.waker.wake();
+        for socket in &self.sockets {
+            // Linux says that the socket is not connected, and ends the wait of who reads from it. Others may do only the
+            // first; there each wait ends by itself.
+            let _ = SockRef::from(&**socket).shutdown(Shutdown::Read);
+        }
     }
 }
 
@@ -118,7 +129,7 @@ impl Drop for UdpServing {
     }
 }
 
-/// Listens on all of `listen` and gives what comes to `handler`, which is called on the server's one thread.
+/// Listens on all of `listen` and gives what comes to `handler`, which is called on one thread for each of them.
 ///
 /// A `[::]` also takes IPv4, unless an IPv4 address with the same port is listed.
 ///
@@ -126,28 +137,27 @@ impl Drop for UdpServing {
 /// If an address can not be listened on, or no thread can be had.
 pub fn serve_udp(
     listen: &[SocketAddr],
-    mut handler: impl FnMut(&Arrivals, &mut Answers) + Send + 'static,
+    handler: impl Fn(&Arrivals, &mut Answers) + Send + Sync + 'static,
 ) -> io::Result<UdpServing> {
-    let poll = Poll::new()?;
-    let mut sockets = Vec::new();
-    for (token, addr) in listen.iter().enumerate() {
-        let mut socket = UdpSocket::from_std(bind(*addr, listen)?);
-        poll.registry().register(&mut socket, Token(token), Interest::READABLE)?;
-        sockets.push(socket);
+    let sockets =
+        listen.iter().map(|addr| bind(*addr, listen).map(Arc::new)).collect::<io::Result<Vec<_>>>()?;
+    let mut serving = UdpServing {
+        addrs: Vec::new(),
+        sockets,
+        stop: Arc::new(AtomicBool::new(false)),
+        threads: Vec::new(),
+    };
+    let handler = Arc::new(handler);
+    for socket in &serving.sockets {
+        serving.addrs.push(socket.local_addr()?);
+        let (socket, stopped, handler) = (socket.clone(), serving.stop.clone(), handler.clone());
+        let name = thread::Builder::new().name("udp-serve".into());
+        serving.threads.push(name.spawn(move || attend(&socket, &stopped, &*handler))?);
     }
-    let addrs = sockets.iter().map(UdpSocket::local_addr).collect::<io::Result<Vec<_>>>()?;
-    let waker = Arc::new(Waker::new(poll.registry(), STOP)?);
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = stop.clone();
-    let thread = thread::Builder::new().name("udp-serve".into()).spawn(move || {
-        let ready = vec![false; sockets.len()];
-        let server = Server { poll, sockets, ready, arrivals: Arrivals::new(), answers: Answers::default() };
-        server.run(&stopped, &mut handler);
-    })?;
-    Ok(UdpServing { addrs, stop, waker, thread: Some(thread) })
+    Ok(serving)
 }
 
-fn bind(addr: SocketAddr, all: &[SocketAddr]) -> io::Result<StdSocket> {
+fn bind(addr: SocketAddr, all: &[SocketAddr]) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
     if addr.is_ipv6() {
         let both = addr.ip().is_unspecified();
@@ -156,76 +166,42 @@ fn bind(addr: SocketAddr, all: &[SocketAddr]) -> io::Result<StdSocket> {
     }
     // A smaller buffer only loses more in a burst.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
-    socket.set_nonblocking(true)?;
+    #[cfg(not(target_os = "linux"))]
+    socket.set_read_timeout(Some(LOOK_UP_EVERY))?;
     socket.bind(&addr.into()).map_err(|why| io::Error::new(why.kind(), format!("{addr}: {why}")))?;
     Ok(socket.into())
 }
 
-/// The thread's own.
-struct Server {
-    poll: Poll,
-    sockets: Vec<UdpSocket>,
-    /// Which sockets may have more: what is polled for tells of news once.
-    ready: Vec<bool>,
-    arrivals: Arrivals,
-    answers: Answers,
-}
-
-impl Server {
-    fn run(mut self, stopped: &AtomicBool, handler: &mut impl FnMut(&Arrivals, &mut Answers)) {
-        let mut events = Events::with_capacity(self.sockets.len() + 1);
-        while !stopped.load(Ordering::Relaxed) {
-            let idle = !self.ready.contains(&true);
-            if self.poll.poll(&mut events, (!idle).then_some(Duration::ZERO)).is_err() {
-                // Interrupted, or worse: then not in a circle.
+/// One socket's thread. It waits in the very call that reads, which costs less than to be told and then to read.
+fn attend(socket: &UdpSocket, stopped: &AtomicBool, handler: &impl Fn(&Arrivals, &mut Answers)) {
+    let (mut arrivals, mut answers) = (Arrivals::new(), Answers::default());
+    while !stopped.load(Ordering::Relaxed) {
+        arrivals.from.clear();
+        match receive(socket, &mut arrivals.buffers, &mut arrivals.from) {
+            Ok(()) if stopped.load(Ordering::Relaxed) => return,
+            Ok(()) => {}
+            // The wait is over, or on Windows a word about a datagram we sent: nobody listens there.
+            Err(why)
+                if matches!(
+                    why.kind(),
+                    io::ErrorKind::WouldBlock
+                        | io::ErrorKind::TimedOut
+                        | io::ErrorKind::Interrupted
+                        | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                continue;
+            }
+            // Not in a circle.
+            Err(_) => {
                 thread::sleep(ERROR_PAUSE);
-            }
-            for event in events.iter().filter(|event| event.token() != STOP) {
-                self.ready[event.token().0] = true;
-            }
-            // One batch a socket, so that a busy one does not keep the others waiting.
-            for index in 0..self.sockets.len() {
-                while self.ready[index] && !stopped.load(Ordering::Relaxed) {
-                    self.ready[index] = self.receive(index);
-                    if self.arrivals.from.is_empty() {
-                        break;
-                    }
-                    self.answers.clear();
-                    handler(&self.arrivals, &mut self.answers);
-                    self.send(index);
-                    if self.sockets.len() > 1 {
-                        break;
-                    }
-                }
+                continue;
             }
         }
-    }
-
-    /// Fills the batch; false if there is no more for now.
-    fn receive(&mut self, index: usize) -> bool {
-        let Arrivals { buffers, from } = &mut self.arrivals;
-        from.clear();
-        for _ in 0..BATCH {
-            match self.sockets[index].recv_from(&mut buffers[from.len()]) {
-                Ok((len, sender)) => from.push((sender, len)),
-                Err(why) if why.kind() == io::ErrorKind::WouldBlock => return false,
-                // On Windows a word about a datagram we sent: nobody listens there.
-                Err(_) => {}
-            }
-        }
-        if from.is_empty() {
-            // Nothing but errors: not in a circle.
-            thread::sleep(ERROR_PAUSE);
-        }
-        true
-    }
-
-    fn send(&mut self, index: usize) {
-        for (number, bytes) in self.answers.iter() {
-            if let Some((to, _)) = self.arrivals.from.get(number) {
-                let _ = self.sockets[index].send_to(bytes, *to);
-            }
-        }
+        answers.clear();
+        handler(&arrivals, &mut answers);
+        let to = |number: usize| arrivals.from.get(number).map(|(to, _)| *to);
+        send(socket, answers.iter().filter_map(|(number, bytes)| Some((to(number)?, bytes))));
     }
 }
 
@@ -233,10 +209,52 @@ impl Server {
 mod tests {
     use super::*;
 
+    /// Both ways into the system say the same.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn one_by_one_and_many_at_once() {
+        for local in ["127.0.0.1:0", "[::1]:0"] {
+            let local: SocketAddr = local.parse().unwrap();
+            let Ok(server) = bind(local, &[local]) else { continue };
+            let client = UdpSocket::bind(local).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let (to, there) = (server.local_addr().unwrap(), client.local_addr().unwrap());
+            let lengths: Vec<usize> = (0..=BATCH).map(|number| number * 70).collect();
+            let mut arrivals = Arrivals::new();
+            for many_at_once in [true, false] {
+                for len in &lengths {
+                    client.send_to(&vec![7; *len], to).unwrap();
+                }
+                let mut read = Vec::new();
+                while read.len() < lengths.len() {
+                    let Arrivals { buffers, from } = &mut arrivals;
+                    from.clear();
+                    let receive = if many_at_once { many::receive } else { one::receive };
+                    receive(&server, buffers, from).unwrap();
+                    assert_eq!(from.len(), if many_at_once && read.is_empty() { BATCH } else { 1 });
+                    read.extend(arrivals.iter().map(|(_, from, bytes)| (from, bytes.to_vec())));
+                }
+                let expected = lengths.iter().map(|len| (there, vec![7; (*len).min(DATAGRAM_BYTES)]));
+                assert!(read.into_iter().eq(expected));
+            }
+            // Nobody can be sent anything at port 0: that one is lost, the others are not.
+            let nowhere = SocketAddr::new(there.ip(), 0);
+            let datagrams: [(SocketAddr, &[u8]); 4] =
+                [(nowhere, b"a"), (there, b"b"), (nowhere, b"c"), (there, b"d")];
+            many::send(&server, datagrams.into_iter());
+            one::send(&server, datagrams.into_iter());
+            for expected in [b"b", b"d", b"b", b"d"] {
+                let mut buffer = [0; 8];
+                assert_eq!(client.recv_from(&mut buffer).unwrap(), (1, to));
+                assert_eq!(buffer[..1], *expected);
+            }
+        }
+    }
+
     #[test]
     fn answers_go_where_the_questions_came_from() {
         let listen = ["127.0.0.1:0", "[::1]:0"].map(|addr| addr.parse().unwrap());
-        let listen = &listen[..if StdSocket::bind(listen[1]).is_ok() { 2 } else { 1 }];
+        let listen: &[SocketAddr] = &listen[..if UdpSocket::bind(listen[1]).is_ok() { 2 } else { 1 }];
         let serving = serve_udp(listen, |arrivals, answers| {
             for (number, from, bytes) in arrivals.iter().filter(|(_, _, bytes)| *bytes != b"silence") {
                 assert_eq!(answers.answer(number, |_| {}), 0);
@@ -248,7 +266,7 @@ mod tests {
         })
         .unwrap();
         for to in serving.addrs() {
-            let socket = StdSocket::bind(SocketAddr::new(to.ip(), 0)).unwrap();
+            let socket = UdpSocket::bind(SocketAddr::new(to.ip(), 0)).unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             socket.send_to(b"silence", to).unwrap();
             // More than a batch, and longer than is read.
@@ -262,13 +280,17 @@ mod tests {
                 assert_eq!((from, len), (*to, cut + expected.len()));
                 assert!(buffer[..len].ends_with(expected.as_bytes()));
             }
-            (0..100).for_each(|_| drop(socket.send_to(b"x", to)));
+            for _ in 0..100 {
+                socket.send_to(b"x", to).unwrap();
+            }
             let mut buffer = [0; 64];
             (0..100).for_each(|_| assert!(socket.recv_from(&mut buffer).is_ok()));
         }
         let addr = serving.addrs()[0];
         assert!(serve_udp(&[addr], |_, _| {}).unwrap_err().to_string().starts_with(&addr.to_string()));
+        let start = std::time::Instant::now();
         serving.stop();
+        assert!(start.elapsed() < Duration::from_secs(5));
         assert!(serve_udp(&[addr], |_, _| {}).is_ok());
     }
 }
