@@ -19,7 +19,7 @@ const USAGE: i32 = 2;
 type Row = (&'static [&'static str], i32, &'static [&'static str]);
 
 /// Paths as `prepare` makes them.
-const TABLE: [Row; 33] = [
+const TABLE: [Row; 37] = [
     (&[], USAGE, &["command"]),
     (&["gte", "good.torrent"], USAGE, &["gte"]),
     (&["get"], USAGE, &["SOURCE"]),
@@ -31,6 +31,8 @@ const TABLE: [Row; 33] = [
     (&["get", "good"], FAILED, &["good", "directory"]),
     (&["get", "ftp://127.0.0.1/x.torrent"], FAILED, &["ftp"]),
     (&["get", "http://127.0.0.1:1/x.torrent"], FAILED, &["127.0.0.1:1"]),
+    (&["get", "magnet:?xt=urn:btih:12"], FAILED, &["magnet:?xt=urn:btih:12"]),
+    (&["get", "magnet:?xt=urn:btmh:1220"], FAILED, &["info-hash"]),
     (&["get", "good.torrent", "--peer=nobody"], USAGE, &["--peer", "nobody"]),
     (&["get", "good.torrent", "--listen=1.2.3:4"], USAGE, &["--listen", "1.2.3:4"]),
     (&["get", "good.torrent", "--down-limit=fast"], USAGE, &["--down-limit", "fast"]),
@@ -44,6 +46,8 @@ const TABLE: [Row; 33] = [
     (&["create", "good", "--tracker=here"], USAGE, &["--tracker", "here"]),
     (&["create", "good", "--v1", "--v2"], USAGE, &["--v1", "--v2"]),
     (&["create", "void", "-o", "void.torrent"], FAILED, &["no bytes"]),
+    (&["create", "good", "--from=magnet:?dn=x"], USAGE, &["--from"]),
+    (&["create", "--from=magnet:?dn=x"], FAILED, &["magnet:?dn=x"]),
     (&["show", "junk.torrent"], FAILED, &["junk.torrent"]),
     (&["show", "magnet:?xt=urn:btih:12"], FAILED, &["magnet"]),
     (&["verify", "good.torrent", "none"], FAILED, &["none", "directory"]),

@@ -8,6 +8,7 @@ pub mod content;
 mod formats;
 mod inputs;
 mod limits;
+mod magnet;
 pub mod makers;
 mod matrix;
 mod mixed;
@@ -183,6 +184,7 @@ pub fn run(args: &[String]) -> Result<()> {
 fn all() -> Vec<Case> {
     let mut cases = matrix::cases();
     cases.extend(formats::cases());
+    cases.extend(magnet::cases());
     cases.extend(inputs::cases());
     cases.extend(mixed::cases());
     cases.extend(limits::cases());
