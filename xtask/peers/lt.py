@@ -2,8 +2,11 @@
 """libtorrent-rasterbar as the other side: a peer, a maker of torrents, and a second opinion on ours.
 
   lt.py peer --torrent F --dir D --listen IP:PORT [--seed] [--connect IP:PORT]... [--up-limit BYTES]
-             [--once] [--stay SECONDS]
-        prints READY when it listens and DONE SECONDS when the download is complete
+             [--once] [--stay SECONDS] [--dht IP:PORT] [--lsd]
+        prints READY when it listens and DONE SECONDS when the download is complete; F may be a magnet link; with
+        --dht it begins at that node, with --lsd it looks on the local network, and otherwise does neither
+  lt.py node --listen IP:PORT [--more N] [--stay SECONDS]
+        nodes of the DHT that swap nothing: one, and N on the ports after it that begin at it; prints READY
   lt.py create --path P --out F --piece-length N --format v1|v2|hybrid [--tracker URL]
   lt.py hashes FILE...        one line each: the v1 info-hash and the v2 info-hash, or - where there is none
   lt.py check --torrent F --dir D     hashes all content; exit code 0 when all of it is good
@@ -17,13 +20,17 @@ import time
 import libtorrent as lt
 
 
-def session(listen, up_limit=0):
-    ip = listen.rsplit(":", 1)[0]
+def session(listen, up_limit=0, dht=None, lsd=False):
+    """`dht` is the node to begin at, or an empty text for one that others begin at."""
+    ip = listen.rsplit(":", 1)[0].strip("[]")
     s = lt.session({
         "listen_interfaces": listen,
         "outgoing_interfaces": ip,
-        "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
+        "enable_dht": dht is not None, "enable_lsd": lsd, "enable_upnp": False, "enable_natpmp": False,
         "enable_incoming_utp": False, "enable_outgoing_utp": False,
+        "dht_bootstrap_nodes": dht or "",
+        # The network of a test has addresses that its defaults take for those of one careless crowd.
+        "dht_restrict_routing_ips": False, "dht_restrict_search_ips": False, "dht_ignore_dark_internet": False,
         "allow_multiple_connections_per_ip": True,
         "in_enc_policy": 2, "out_enc_policy": 2,
         "upload_rate_limit": up_limit,
@@ -36,27 +43,35 @@ def session(listen, up_limit=0):
     # Peers of the local network are free of limits unless every address is in the global class alone.
     everybody = lt.ip_filter()
     everybody.add_rule("0.0.0.0", "255.255.255.255", 1 << s.global_peer_class_id)
+    everybody.add_rule("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 1 << s.global_peer_class_id)
     s.set_peer_class_filter(everybody)
+    # A torrent that is added before the DHT runs is looked for in it only a quarter of an hour later.
+    began = time.time()
+    while dht is not None and not s.is_dht_running() and time.time() - began < 10:
+        time.sleep(0.01)
     return s
 
 
 def params(torrent, directory):
-    p = lt.add_torrent_params()
-    p.ti = lt.torrent_info(torrent)
+    if torrent.startswith("magnet:"):
+        p = lt.parse_magnet_uri(torrent)
+    else:
+        p = lt.add_torrent_params()
+        p.ti = lt.torrent_info(torrent)
     p.save_path = directory
     p.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
     return p
 
 
 def peer(a):
-    s = session(a.listen, a.up_limit)
+    s = session(a.listen, a.up_limit, a.dht, a.lsd)
     p = params(a.torrent, a.dir)
     if a.seed:
         p.flags |= lt.torrent_flags.seed_mode
     h = s.add_torrent(p)
     for c in a.connect:
         ip, port = c.rsplit(":", 1)
-        h.connect_peer((ip, int(port)))
+        h.connect_peer((ip.strip("[]"), int(port)))
     print("READY", flush=True)
     began = time.time()
     done = a.seed
@@ -73,6 +88,18 @@ def peer(a):
         pass
     flush(s, h)
     return 0 if done else 1
+
+
+def node(a):
+    ip, port = a.listen.rsplit(":", 1)
+    sessions = [session(a.listen, dht="")]
+    sessions += [session("%s:%d" % (ip, int(port) + n), dht=a.listen) for n in range(1, a.more + 1)]
+    print("READY", flush=True)
+    try:
+        time.sleep(a.stay)
+    except KeyboardInterrupt:
+        pass
+    return 0
 
 
 def flush(s, h):
@@ -139,6 +166,12 @@ def main():
     p.add_argument("--up-limit", type=int, default=0)
     p.add_argument("--stay", type=float, default=600)
     p.add_argument("--once", action="store_true")
+    p.add_argument("--dht")
+    p.add_argument("--lsd", action="store_true")
+    p = sub.add_parser("node")
+    p.add_argument("--listen", required=True)
+    p.add_argument("--more", type=int, default=0)
+    p.add_argument("--stay", type=float, default=600)
     p = sub.add_parser("create")
     p.add_argument("--path", required=True)
     p.add_argument("--out", required=True)
@@ -156,7 +189,7 @@ def main():
     if a.what == "version":
         print(lt.__version__)
         return 0
-    return {"peer": peer, "create": create, "hashes": hashes, "check": check}[a.what](a)
+    return {"peer": peer, "node": node, "create": create, "hashes": hashes, "check": check}[a.what](a)
 
 
 if __name__ == "__main__":

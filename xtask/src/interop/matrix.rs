@@ -8,7 +8,7 @@ use piecemeal_metainfo::InfoHash;
 
 use super::content::{Content, NAME, Shape, link, same, same_but_empty};
 use super::makers::{Maker, Order};
-use super::net::Net;
+use super::net::{Host, Net};
 use super::peers::{Client, OTHERS, Task, ours};
 use super::{Case, Stage};
 use crate::run::Running;
@@ -188,7 +188,11 @@ impl Swap {
 
 /// Our tracker on a host of the stage, and its announce URL.
 pub fn our_tracker(stage: &Stage<'_>, host: u16) -> Result<(Running, String)> {
-    let host = stage.host(host);
+    our_tracker_at(stage, stage.host(host))
+}
+
+/// The same on any host.
+pub fn our_tracker_at(stage: &Stage<'_>, host: &Host) -> Result<(Running, String)> {
     let mut command = ours(host.command(stage.binary), stage.dir);
     command.arg("tracker").arg(format!("--listen={}", host.tracker()));
     let mut running = Running::start("our tracker", command, &stage.dir.join("tracker.log"))?;

@@ -5,6 +5,7 @@
 
 mod cli;
 pub mod content;
+mod finding;
 mod formats;
 mod inputs;
 mod limits;
@@ -186,6 +187,7 @@ fn all() -> Vec<Case> {
     cases.extend(formats::cases());
     cases.extend(magnet::cases());
     cases.extend(inputs::cases());
+    cases.extend(finding::cases());
     cases.extend(mixed::cases());
     cases.extend(limits::cases());
     cases.extend(matrix::others());

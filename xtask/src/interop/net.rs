@@ -5,7 +5,7 @@
 //! the kernel takes all of it away. Where namespaces are refused, all hosts are ports of 127.0.0.1.
 
 use std::ffi::OsStr;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 
@@ -36,7 +36,12 @@ pub struct Host {
     /// Its number, from 1.
     pub number: u16,
     net: Net,
+    /// Its address is taken from IPv6.
+    six: bool,
 }
+
+/// Hosts whose IPv4 addresses are gone as long as this lives.
+pub struct SixOnly(Vec<u16>);
 
 /// Runs this very command again inside namespaces; `None` when it is inside already or must do without.
 pub fn enter(loopback: bool) -> Result<Option<i32>> {
@@ -80,13 +85,17 @@ impl Net {
         ip("link set lo up")?;
         ip("link add name bridge0 type bridge")?;
         ip("addr add 10.99.0.254/24 dev bridge0")?;
+        ip("addr add fd00::254/64 dev bridge0 nodad")?;
         ip("link set bridge0 up")?;
         for number in 1..=hosts {
             ip(&format!("netns add host{number}"))?;
             ip(&format!("link add name to{number} type veth peer name eth0 netns host{number}"))?;
             ip(&format!("link set to{number} master bridge0 up"))?;
             ip(&format!("-n host{number} addr add 10.99.0.{number}/24 dev eth0"))?;
+            ip(&format!("-n host{number} addr add fd00::{number:x}/64 dev eth0 nodad"))?;
             ip(&format!("-n host{number} link set eth0 up"))?;
+            // As a default route would: not every program names the interface for what it sends to a group.
+            ip(&format!("-n host{number} route add 224.0.0.0/4 dev eth0"))?;
             ip(&format!("-n host{number} link set lo up"))?;
         }
         Ok(Net::Hosts)
@@ -94,7 +103,19 @@ impl Net {
 
     /// A host by number, from 1.
     pub fn host(self, number: u16) -> Host {
-        Host { number, net: self }
+        Host { number, net: self, six: false }
+    }
+
+    /// Takes the IPv4 addresses of hosts away. One that leads nowhere stays on the inside: without any, libevent
+    /// finds not even 127.0.0.1, where Transmission is told what to do.
+    pub fn six_only(hosts: &[&Host]) -> Result<SixOnly> {
+        let mut gone = SixOnly(Vec::new());
+        for host in hosts {
+            gone.0.push(host.number);
+            ip(&format!("-n host{0} addr del 10.99.0.{0}/24 dev eth0", host.number))?;
+            ip(&format!("-n host{} addr replace 192.0.2.1/32 dev lo", host.number))?;
+        }
+        Ok(gone)
     }
 
     /// Where this program itself can be reached by all hosts.
@@ -106,10 +127,27 @@ impl Net {
     }
 }
 
+impl Drop for SixOnly {
+    fn drop(&mut self) {
+        for number in &self.0 {
+            // A host that stays without makes its next case fail, which says so.
+            let _ = ip(&format!("-n host{number} addr del 192.0.2.1/32 dev lo"));
+            let _ = ip(&format!("-n host{number} addr replace 10.99.0.{number}/24 dev eth0"));
+            let _ = ip(&format!("-n host{number} route replace 224.0.0.0/4 dev eth0"));
+        }
+    }
+}
+
 impl Host {
+    /// The same host by its IPv6 address.
+    pub fn by_six(&self) -> Host {
+        Host { six: true, ..self.clone() }
+    }
+
     /// Its address.
     pub fn ip(&self) -> IpAddr {
         match self.net {
+            Net::Hosts if self.six => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, self.number).into(),
             Net::Hosts => Ipv4Addr::new(10, 99, 0, self.number.to_le_bytes()[0]).into(),
             Net::Loopback => Ipv4Addr::LOCALHOST.into(),
         }
@@ -125,8 +163,11 @@ impl Host {
         self.port(1, 6969)
     }
 
-    /// Where its remote control listens.
+    /// Where its remote control listens. Transmission's knows no IPv6; it is used from the host itself.
     pub fn control(&self) -> SocketAddr {
+        if self.six {
+            return (Ipv4Addr::LOCALHOST, 9091).into();
+        }
         self.port(2, 9091)
     }
 

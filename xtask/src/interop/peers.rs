@@ -1,7 +1,7 @@
 //! The clients, each started the same way: as a seed of content that is there, or as a leech that fetches it.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,6 +57,19 @@ pub struct Task<'a> {
     pub once: bool,
 }
 
+/// How a client may find peers beside what [`Task`] says and trackers that speak HTTP; by default not at all.
+#[derive(Clone, Copy, Default)]
+pub struct Ways {
+    /// In the DHT, beginning at this node.
+    pub dht: Option<SocketAddr>,
+    /// On the local network.
+    pub lsd: bool,
+    /// From other peers. libtorrent and ours always do.
+    pub pex: bool,
+    /// By trackers that speak UDP.
+    pub udp: bool,
+}
+
 /// A client at work.
 pub struct Peer {
     /// Its process.
@@ -106,23 +119,24 @@ impl Client {
 
     /// Starts it with content that is there. Ready when this returns, but for its announce.
     pub fn seed(self, binary: &Path, task: &Task<'_>) -> Result<Peer> {
-        self.start(binary, task, true)
+        self.start(binary, task, true, &Ways::default())
     }
 
     /// Starts it with nothing. It goes on uploading when it is done.
     pub fn leech(self, binary: &Path, task: &Task<'_>) -> Result<Peer> {
-        self.start(binary, task, false)
+        self.start(binary, task, false, &Ways::default())
     }
 
-    fn start(self, binary: &Path, task: &Task<'_>, seed: bool) -> Result<Peer> {
+    /// Starts it as either, with these ways of finding peers.
+    pub fn start(self, binary: &Path, task: &Task<'_>, seed: bool, ways: &Ways) -> Result<Peer> {
         for dir in [task.dir, task.state] {
             fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
         }
         match self {
-            Client::Piecemeal => piecemeal(binary, task, seed),
-            Client::Libtorrent => libtorrent(task, seed),
-            Client::Transmission => transmission(task, seed),
-            Client::Aria2 => aria2(task, seed),
+            Client::Piecemeal => piecemeal(binary, task, seed, ways),
+            Client::Libtorrent => libtorrent(task, seed, ways),
+            Client::Transmission => transmission(task, seed, ways),
+            Client::Aria2 => aria2(task, seed, ways),
             Client::Rqbit => rqbit(task, seed),
         }
     }
@@ -178,6 +192,16 @@ fn python_of(mut command: Command, script: &str) -> Command {
     command
 }
 
+/// A node of libtorrent's DHT that swaps nothing, and as many more on the ports after its own, which begin at it.
+pub fn dht_node(host: &Host, more: u16, log: &Path) -> Result<(Running, SocketAddr)> {
+    let addr = host.peer();
+    let mut command = python_of(host.command("python3"), "lt.py");
+    command.arg("node").arg(format!("--listen={addr}")).arg(format!("--more={more}"));
+    let mut running = Running::start("DHT node", command, log)?;
+    running.line(START, |line| line == "READY")?;
+    Ok((running, addr))
+}
+
 /// Our binary, with a home of its own so that no resume facts of another run are found.
 pub fn ours(mut command: Command, state: &Path) -> Command {
     command.env("HOME", state);
@@ -189,7 +213,7 @@ pub fn ours(mut command: Command, state: &Path) -> Command {
     command
 }
 
-fn piecemeal(binary: &Path, task: &Task<'_>, seed: bool) -> Result<Peer> {
+fn piecemeal(binary: &Path, task: &Task<'_>, seed: bool, ways: &Ways) -> Result<Peer> {
     let mut command = ours(task.host.command(binary), task.state);
     command.arg(if seed { "seed" } else { "get" }).arg(task.torrent).arg("-o").arg(task.dir);
     command.arg("--json").arg(format!("--listen={}", task.host.peer()));
@@ -200,24 +224,30 @@ fn piecemeal(binary: &Path, task: &Task<'_>, seed: bool) -> Result<Peer> {
     if task.up_limit > 0 {
         command.arg(format!("--up-limit={}", task.up_limit));
     }
+    match ways.dht {
+        Some(node) => command.arg(format!("--dht-node={node}")),
+        None => command.arg("--no-dht"),
+    };
+    command.args((!ways.lsd).then_some("--no-lsd"));
     let mut running = Running::start("piecemeal", command, &task.state.join("log"))?;
     let ready = if seed { "\"event\":\"offered\"" } else { "\"event\":\"listening\"" };
     running.line(START, |line| line.contains(ready))?;
     Ok(Peer { running, done: Done::Line("\"event\":\"complete\"") })
 }
 
-fn libtorrent(task: &Task<'_>, seed: bool) -> Result<Peer> {
+fn libtorrent(task: &Task<'_>, seed: bool, ways: &Ways) -> Result<Peer> {
     let mut command = python_of(task.host.command("python3"), "lt.py");
     command.arg("peer").arg("--torrent").arg(task.torrent).arg("--dir").arg(task.dir);
     command.arg(format!("--listen={}", task.host.peer())).arg(format!("--up-limit={}", task.up_limit));
     command.args(seed.then_some("--seed")).args((task.once && !seed).then_some("--once"));
     command.args(task.peers.iter().map(|peer| format!("--connect={peer}")));
+    command.args(ways.dht.map(|node| format!("--dht={node}"))).args(ways.lsd.then_some("--lsd"));
     let mut running = Running::start("libtorrent", command, &task.state.join("log"))?;
     running.line(START, |line| line == "READY")?;
     Ok(Peer { running, done: Done::Line("DONE") })
 }
 
-fn aria2(task: &Task<'_>, seed: bool) -> Result<Peer> {
+fn aria2(task: &Task<'_>, seed: bool, ways: &Ways) -> Result<Peer> {
     let done = task.state.join("done");
     let hook = hook(&task.state.join("hook"), &done)?;
     let mut command = task.host.command("aria2c");
@@ -227,8 +257,15 @@ fn aria2(task: &Task<'_>, seed: bool) -> Result<Peer> {
         .arg(format!("--listen-port={}", task.host.peer().port()))
         .arg(format!("--on-bt-download-complete={}", hook.display()))
         .arg(format!("--max-upload-limit={}", task.up_limit))
-        .args(["--no-conf", "--enable-dht=false", "--enable-dht6=false", "--disable-ipv6=true"])
-        .args(["--enable-peer-exchange=false", "--bt-enable-lpd=false", "--seed-ratio=0.0"])
+        .args(["--no-conf", "--enable-dht6=false", "--seed-ratio=0.0"])
+        .arg(format!("--disable-ipv6={}", task.host.ip().is_ipv4()))
+        // Its trackers over UDP are part of its DHT.
+        .arg(format!("--enable-dht={}", ways.dht.is_some() || ways.udp))
+        .args(ways.dht.map(|node| format!("--dht-entry-point={node}")))
+        .arg(format!("--dht-listen-port={}", task.host.peer().port()))
+        .arg(format!("--dht-file-path={}", task.state.join("dht.dat").display()))
+        .arg(format!("--enable-peer-exchange={}", ways.pex))
+        .arg(format!("--bt-enable-lpd={}", ways.lsd))
         .args(["--allow-overwrite=true", "--file-allocation=none", "--summary-interval=0"])
         .args(["--console-log-level=notice", "--download-result=hide", "--follow-torrent=mem"]);
     command
@@ -261,10 +298,13 @@ fn rqbit(task: &Task<'_>, seed: bool) -> Result<Peer> {
     Ok(Peer { running, done: Done::Line("torrent finished") })
 }
 
-fn transmission(task: &Task<'_>, seed: bool) -> Result<Peer> {
+fn transmission(task: &Task<'_>, seed: bool, ways: &Ways) -> Result<Peer> {
     let done = task.state.join("done");
-    let settings = transmission_settings(task, &hook(&task.state.join("hook"), &done)?);
+    let settings = transmission_settings(task, &hook(&task.state.join("hook"), &done)?, ways);
     fs::write(task.state.join("settings.json"), settings.to_string())?;
+    if let Some(node) = ways.dht {
+        fs::write(task.state.join("dht.bootstrap"), format!("{} {}\n", node.ip(), node.port()))?;
+    }
     let mut command = task.host.command("transmission-daemon");
     command.args(["--foreground", "--log-info", "--config-dir"]).arg(task.state).env("HOME", task.state);
     let mut running = Running::start("transmission", command, &task.state.join("log"))?;
@@ -290,11 +330,18 @@ fn transmission(task: &Task<'_>, seed: bool) -> Result<Peer> {
     Ok(Peer { running, done: Done::File(done) })
 }
 
-fn transmission_settings(task: &Task<'_>, hook: &Path) -> Value {
+fn transmission_settings(task: &Task<'_>, hook: &Path, ways: &Ways) -> Value {
+    let own = task.host.ip();
+    // Its tracker is asked from the IPv4 address unless that is no certain one.
+    let (four, six): (IpAddr, IpAddr) = match own {
+        IpAddr::V4(_) => (own, Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V6(_) => (Ipv4Addr::UNSPECIFIED.into(), own),
+    };
     json!({
-        "bind-address-ipv4": task.host.ip().to_string(),
+        "bind-address-ipv4": four.to_string(),
+        "bind-address-ipv6": six.to_string(),
         "peer-port": task.host.peer().port(),
-        "rpc-bind-address": task.host.ip().to_string(),
+        "rpc-bind-address": task.host.control().ip().to_string(),
         "rpc-port": task.host.control().port(),
         "rpc-whitelist-enabled": false,
         "rpc-host-whitelist-enabled": false,
@@ -305,9 +352,9 @@ fn transmission_settings(task: &Task<'_>, hook: &Path) -> Value {
         "speed-limit-up-enabled": task.up_limit > 0,
         "speed-limit-up": task.up_limit.div_ceil(1000),
         "ratio-limit-enabled": false,
-        "dht-enabled": false,
-        "lpd-enabled": false,
-        "pex-enabled": false,
+        "dht-enabled": ways.dht.is_some(),
+        "lpd-enabled": ways.lsd,
+        "pex-enabled": ways.pex,
         "utp-enabled": false,
         "port-forwarding-enabled": false,
         // Plain where possible: encryption is a later stage of ours.
