@@ -25,15 +25,27 @@ pub(crate) fn shuffle<T>(items: &mut [T], rng: &mut (impl Rng + ?Sized)) {
 /// drawn is needed, numbers that stand close together are less likely to come together, and the time is in proportion
 /// to `want`, not to `from`: a swarm of 100 000 is sampled as quickly as one of 1000.
 pub(crate) fn sample(from: usize, want: usize, rng: &mut (impl Rng + ?Sized)) -> Vec<usize> {
+    spread(from, want, rng).collect()
+}
+
+/// What [`sample`] draws, one after the other.
+pub(crate) fn spread<R: Rng + ?Sized>(
+    from: usize,
+    want: usize,
+    rng: &mut R,
+) -> impl ExactSizeIterator<Item = usize> {
     let want = want.min(from);
     let turn = below(from, rng);
-    let part = |number: usize| number * from / want;
-    let draw = |number: usize| {
+    // In parts of 2^32, so that no part needs a division. What rounding leaves out at the end is as likely to be any
+    // number, as all are turned.
+    let step = ((from as u64) << 32).checked_div(want as u64).unwrap_or(0);
+    let part = move |number: usize| ((number as u64 * step) >> 32) as usize;
+    let draw = move |number: usize| {
         let (start, end) = (part(number), part(number + 1));
         let at = turn + start + below(end - start, rng);
         if at >= from { at - from } else { at }
     };
-    (0..want).map(draw).collect()
+    (0..want).map(draw)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! A tracker: sockets and configuration around discovery::Swarms.
 //!
-//! Owns the routes and the one lock around the book, which HTTP and UDP share: each on one thread of its own, and a
-//! wait is at most a batch of datagrams long. Who is in which swarm, for how long, and how many may be, is
-//! [`piecemeal_discovery::swarms`]'s; what queries and answers look like, `wire::tracker`'s; patience with slow
+//! Owns the routes and the one lock around the book, which HTTP and UDP share: HTTP on one thread, UDP on one for each
+//! address, and nobody waits longer than an announce takes. Who is in which swarm, for how long, and how many may be,
+//! is [`piecemeal_discovery::swarms`]'s; what queries and answers look like, `wire::tracker`'s; patience with slow
 //! clients, the shell's servers.
 //!
 //! A peer is known by the address its request comes from. What it claims with `ip=`, `ipv4=` or `ipv6=` (BEP 3,
@@ -95,7 +95,7 @@ pub struct TrackerServer {
 }
 
 impl TrackerServer {
-    /// Listens and answers, on two threads of its own.
+    /// Listens and answers, on threads of its own.
     ///
     /// # Errors
     /// If a setting can not be, a list can not be read, or an address can not be listened on.
@@ -176,13 +176,10 @@ fn open(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
 
 fn listen_udp(addrs: &[SocketAddr], book: Arc<Mutex<Book>>) -> io::Result<UdpServing> {
     let greeter = Greeter::new(entropy::seed()?);
-    serve_udp(addrs, move |arrivals, answers| {
-        // Once for all that have come.
+    serve_udp(addrs, move |from, bytes, out| {
         let mut book = open(&book);
         let now = book.now();
-        for (number, from, bytes) in arrivals.iter() {
-            answers.answer(number, |out| udp::answer(&mut book, &greeter, now, from, bytes, out));
-        }
+        udp::answer(&mut book, &greeter, now, from, bytes, out);
     })
 }
 

@@ -393,11 +393,10 @@ fn draw<H: Host, R: Rng + ?Sized>(
 ) {
     let own = asker.and_then(|(host, port)| roll.place(host, port, seed));
     let others = roll.choice(seed) - usize::from(own.is_some());
-    let picks = dice::sample(others, want, rng);
+    let picks = dice::spread(others, want, rng);
+    peers.reserve(picks.len());
     // Numbers from the asker's own place on stand for the peer behind.
-    peers.extend(
-        picks.into_iter().filter_map(|at| roll.at(at + usize::from(own.is_some_and(|own| at >= own)))),
-    );
+    peers.extend(picks.filter_map(|at| roll.at(at + usize::from(own.is_some_and(|own| at >= own)))));
 }
 
 fn tenths(now: Time) -> Tenths {
