@@ -15,6 +15,12 @@ pub fn peak_memory(pid: u32) -> Result<(u64, u64)> {
     Ok((kib << 10, field(&status, "Threads:").unwrap_or(1)))
 }
 
+/// The memory a process holds now, in bytes.
+pub fn memory(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok(field(&status, "VmRSS:").context("no VmRSS: the process has ended")? << 10)
+}
+
 /// CPU time of a process so far, user and system, children left out.
 pub fn cpu_time(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;

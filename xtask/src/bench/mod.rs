@@ -8,6 +8,7 @@ mod offline;
 mod quiet;
 mod swap;
 mod table;
+mod tracker;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use crate::interop::tracker::Tracker;
 use crate::run::{output, root, run as run_program};
 
 const HELP: &str = "\
+cargo xtask bench tracker [OPTIONS]    the tracker beside others; `--help` for more
 cargo xtask bench [OPTIONS]
   --size SIZE     content, such as 2GiB or 64MiB [default: 2GiB]
   --runs N        rounds that count [default: 5]
@@ -56,6 +58,9 @@ struct Options {
 
 /// Runs the command.
 pub fn run(args: &[String]) -> Result<()> {
+    if let Some(("tracker", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return tracker::run(rest);
+    }
     let Some(options) = parse(args)? else { return Ok(()) };
     quiet::no_forgotten_peers()?;
     let root = root();
