@@ -211,7 +211,7 @@ impl<'a> UdpHashes<'a> {
 }
 
 impl<'a> UdpAnswer<'a> {
-    /// Reads an answer.
+    /// Reads an answer. One to an announce that has nothing in it is a refusal without a word.
     ///
     /// # Errors
     /// If it is too short for what it says it is, or says nothing this protocol knows.
@@ -223,6 +223,8 @@ impl<'a> UdpAnswer<'a> {
                 let connection = ConnectionId(u64::from_be_bytes(reader.array()?));
                 Ok(UdpAnswer::Connected { transaction, connection })
             }
+            // So opentracker says that it does not serve a torrent.
+            ANNOUNCE if reader.0.is_empty() => Ok(UdpAnswer::Failed { transaction, message: &[] }),
             ANNOUNCE => {
                 let (interval, leechers, seeders) = (reader.count()?, reader.count()?, reader.count()?);
                 let answer = UdpAnnounced { interval, leechers, seeders, peers: reader.0 };
