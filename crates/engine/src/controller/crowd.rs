@@ -166,8 +166,12 @@ impl Controller {
         let facts: Vec<_> = self.peers.iter().map(|(slot, peer)| facts_of(slot, peer, cx)).collect();
         let mut unchoked = Vec::with_capacity(facts.len());
         self.choker.judge(cx.now, seeding, &facts, cx.rng, &mut unchoked);
-        for (slot, peer) in self.peers.iter_mut() {
-            peer.set_choked(cx, !unchoked.contains(&slot));
+        for slot in self.peers.round(0) {
+            if let Some(peer) = self.peers.get_mut(slot) {
+                peer.set_choked(cx, !unchoked.contains(&slot));
+            }
+            // What a choke withdrew makes room for what was granted beside it, and no write will tell of that.
+            self.serve(cx, slot);
         }
         let due = cx.now + JUDGE_EVERY;
         let rotation = self.choker.next_rotation();

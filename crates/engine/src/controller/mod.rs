@@ -119,6 +119,7 @@ impl Controller {
             Heard::Have(piece) => return self.has_piece(cx, slot, piece),
             Heard::DontHave { piece, had_all } => self.has_no_more(cx, slot, piece, had_all),
             Heard::Request(at) => return self.wants_block(cx, slot, at),
+            Heard::Cancelled => self.serve(cx, slot),
             Heard::Rejected(at) => self.rejected(cx, slot, at),
             Heard::Hello(hello) => return self.hello(cx, slot, hello),
             Heard::WantsMetadata(piece) => self.give_metadata(cx, slot, piece),

@@ -78,6 +78,8 @@ pub enum Heard {
     },
     /// It asks for this.
     Request(BlockRef),
+    /// It took a request back: there is room for the next.
+    Cancelled,
     /// It will not answer this request (BEP 6).
     Rejected(BlockRef),
     /// It lets us ask for this piece while it chokes us (BEP 6).
@@ -267,7 +269,7 @@ impl PeerConnection {
             }
             Message::Cancel { piece, begin, len } => {
                 self.cancelled(cx, BlockRef { piece: PieceIndex(piece), begin, len });
-                None
+                Some(Heard::Cancelled)
             }
             Message::Reject { piece, begin, len } => {
                 let at = BlockRef { piece: PieceIndex(piece), begin, len };

@@ -83,16 +83,21 @@ impl SendQueue {
         })
     }
 
-    /// Appends control bytes, written by `encode` to the end of a buffer.
+    /// Adds control bytes, written by `encode` to the end of a buffer. They go before the Blocks of which nothing has left:
+    /// a request or a choke must not wait for minutes behind content on a slow line.
     pub fn control(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
-        match self.entries.back_mut() {
+        let begun = usize::from(self.sealed > 0);
+        let blocks = self.entries.iter().skip(begun).position(|entry| matches!(entry, Entry::Block { .. }));
+        let place = blocks.map_or(self.entries.len(), |at| at + begun);
+        let before = place.checked_sub(1).and_then(|at| self.entries.get_mut(at));
+        match before {
             Some(Entry::Control(bytes)) if bytes.len() < CONTROL_ENTRY_BYTES => encode(bytes),
             _ => {
                 let mut bytes = Vec::with_capacity(64);
                 encode(&mut bytes);
                 // Nothing said is nothing to be sent.
                 if !bytes.is_empty() {
-                    self.entries.push_back(Entry::Control(bytes));
+                    self.entries.insert(place, Entry::Control(bytes));
                 }
             }
         }
@@ -306,6 +311,23 @@ mod tests {
             assert_eq!(wrote, Wrote { content: 20, blocks: 3 });
             assert_eq!((pool.lent(), queue.content()), (0, 0));
         }
+    }
+
+    #[test]
+    fn words_go_before_blocks_that_have_not_begun() {
+        let mut pool = BlockPool::new(1);
+        let (mut queue, bytes) = mixed(&mut pool);
+        let say = |queue: &mut SendQueue, what: &[u8]| queue.control(|out| out.extend_from_slice(what));
+        say(&mut queue, b" you");
+        assert!(flat(&queue).starts_with(b"hello you\0"));
+        // The first Block has begun.
+        queue.on_wrote(9 + 3, &mut pool);
+        say(&mut queue, b"A");
+        say(&mut queue, b"B");
+        let first = bytes[5 + 3..5 + 13 + 11].to_vec();
+        let rest = bytes[5 + 13 + 11..].to_vec();
+        assert_eq!(flat(&queue), [first, b"AB".to_vec(), rest].concat());
+        queue.clear(&mut pool);
     }
 
     #[test]
