@@ -79,7 +79,8 @@ impl Controller {
             peer.tell_pex(cx, &PexMessage { added, dropped });
         }
         if self.peers.len() > 0 {
-            self.agenda.set(Due::Pex, cx.now + PEX_EVERY);
+            // Sooner than a minute: each peer has a minute of its own.
+            self.agenda.set(Due::Pex, cx.now + PEX_EVERY / 4);
         }
     }
 
