@@ -21,6 +21,8 @@ mod seek;
 mod select;
 mod show;
 mod source;
+#[cfg(test)]
+mod test_kit;
 mod text;
 mod tracker;
 mod units;

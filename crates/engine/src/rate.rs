@@ -198,6 +198,11 @@ fn most_saved(rate: u64) -> i64 {
     (rate / 4).max(QUANTUM) as i64
 }
 
+/// A limit as users and Notes give it, in bytes/s: 0 is none.
+pub fn limit_of(bytes_a_second: u64) -> Option<u64> {
+    (bytes_a_second > 0).then_some(bytes_a_second)
+}
+
 /// Takes from a branch and its trunk at once, so that both limits hold: returns what both grant. Refill both first.
 pub fn spend(trunk: &mut Budget, branch: &mut Budget, wanted: u64) -> u64 {
     let granted = trunk.would_grant(branch.would_grant(wanted));

@@ -117,7 +117,7 @@ impl Seated {
     /// Spends what the Shard divided.
     pub(crate) fn spend_parts(&mut self, cx: &mut Cx<'_>) {
         if let Seated::Controller(controller) = self {
-            controller.spend_parts(cx);
+            controller.tend(cx);
         }
     }
 }

@@ -104,7 +104,7 @@ impl Seeker {
         };
         peer.greet(cx, &ourselves);
         self.peers.insert(conn, Seat { peer, asked: None, refuses: false });
-        self.next = self.next.min((cx.now + BEAT).rounded_up(BEAT));
+        self.next = self.next.min(next_beat(cx.now));
         self.on_bytes(cx, conn, &handed.leftover);
         Ok(())
     }
@@ -260,7 +260,7 @@ impl Seeker {
     fn plan(&mut self, cx: &Cx<'_>) {
         let due = self.finder.next_dial(self.peers.len()).min(self.finder.next_announce());
         if !self.leaving && due < self.next {
-            self.next = if due > cx.now { due.rounded_up(BEAT) } else { (cx.now + BEAT).rounded_up(BEAT) };
+            self.next = if due > cx.now { due.rounded_up(BEAT) } else { next_beat(cx.now) };
         }
     }
 
@@ -319,7 +319,7 @@ impl Seeker {
         self.assemblies.gave_up(seat.peer.addr().ip());
         self.plan(cx);
         if !self.leaving {
-            self.next = self.next.min((cx.now + BEAT).rounded_up(BEAT));
+            self.next = self.next.min(next_beat(cx.now));
         }
     }
 
@@ -341,4 +341,9 @@ impl Seeker {
     pub(crate) fn take_left(&mut self) -> impl Iterator<Item = ConnId> + '_ {
         self.left.drain(..)
     }
+}
+
+/// The beat after this one.
+fn next_beat(now: Time) -> Time {
+    (now + BEAT).rounded_up(BEAT)
 }

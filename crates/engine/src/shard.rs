@@ -14,7 +14,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::controller::{BEAT, Controller};
 use crate::cx::{Ate, ConnId, Cx, Goodbye, Handed, Lease, Net, News, Note, Out, Rng, Sending, Settings};
-use crate::rate::Trunk;
+use crate::rate::{Trunk, limit_of};
 use crate::seated::Seated;
 use crate::seeker::Seeker;
 
@@ -148,9 +148,8 @@ impl Shard {
                 self.visit(now, torrent, |seated, cx| seated.on_dial_failed(cx, to, &why));
             }
             Note::Lease { down, up } => {
-                let limit = |bytes| (bytes > 0).then_some(bytes);
-                self.lease.down.set_limit(limit(down), now);
-                self.lease.up.set_limit(limit(up), now);
+                self.lease.down.set_limit(limit_of(down), now);
+                self.lease.up.set_limit(limit_of(up), now);
                 let all: Vec<_> = self.seats.keys().copied().collect();
                 for torrent in all {
                     self.visit(now, torrent, Seated::spend_parts);

@@ -4,7 +4,7 @@
 //! of these are only asked.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -12,6 +12,8 @@ use std::sync::{Arc, Weak};
 use piecemeal_api::EngineOptions;
 use piecemeal_engine::cx::Command;
 use piecemeal_shell::Shell;
+
+use crate::store::replace;
 
 /// Hosts that clients have asked first for many years; one that answers is enough.
 const WELL_KNOWN: [&str; 4] = [
@@ -74,13 +76,8 @@ pub(crate) fn save(file: &Path, nodes: &[SocketAddr]) -> io::Result<()> {
     if nodes.is_empty() {
         return Ok(());
     }
-    let part = file.with_extension("part");
-    let mut to = fs::File::create(&part)?;
-    for node in nodes.iter().take(MOST_KEPT) {
-        writeln!(to, "{node}")?;
-    }
-    to.sync_all()?;
-    fs::rename(part, file)
+    let text: String = nodes.iter().take(MOST_KEPT).map(|node| format!("{node}\n")).collect();
+    replace(file, &file.with_extension("part"), text.as_bytes())
 }
 
 #[cfg(test)]

@@ -294,7 +294,7 @@ impl Desk {
 }
 
 /// Puts `bytes` in the place of `file`, by way of `part`. The folder is still to be flushed.
-fn replace(file: &Path, part: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(file: &Path, part: &Path, bytes: &[u8]) -> io::Result<()> {
     // One that is left of a run that was killed; made anew, its mode is ours whatever it was.
     match fs::remove_file(part) {
         Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),

@@ -1,5 +1,6 @@
 //! What stands on the screen, as a user reads it.
 
+use crate::test_kit::Ink;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -106,27 +107,6 @@ impl TermLike for Paper {
     }
     fn flush(&self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// What was written to a stream.
-#[derive(Clone, Default)]
-struct Ink(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Ink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Ink {
-    /// What was written since the last time.
-    fn take(&self) -> String {
-        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
     }
 }
 

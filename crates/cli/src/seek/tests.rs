@@ -1,6 +1,6 @@
 //! Commands that are given links, over an engine that only says what it is told to.
 
-use std::io;
+use crate::test_kit::Ink;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -163,26 +163,6 @@ impl Tools for Engine {
     }
     fn cpu_time(&self) -> Option<Duration> {
         None
-    }
-}
-
-/// What was written to a stream.
-#[derive(Clone, Default)]
-struct Ink(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Ink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Ink {
-    fn read(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }
 

@@ -107,7 +107,7 @@ impl Controller {
     ) -> Result<(), Goodbye> {
         self.picker.has(piece);
         if self.picker.lacks(piece)
-            && let Some(peer) = self.peer(slot)
+            && let Some(peer) = self.peers.get_mut(slot)
         {
             peer.set_interested(cx, true);
         }
@@ -189,7 +189,7 @@ impl Controller {
                 self.send_away(cx, slot, Goodbye::Silent);
             } else if self.note_seed(slot).is_err() {
                 self.send_away(cx, slot, Goodbye::Useless);
-            } else if let Some(peer) = self.peer(slot)
+            } else if let Some(peer) = self.peers.get_mut(slot)
                 && cx.now.since(peer.last_sent()) >= KEEP_ALIVE_AFTER
             {
                 peer.keep_alive(cx);

@@ -168,7 +168,7 @@ impl Controller {
     }
 
     /// Looks after all peers: who owes us too long, who is worth asking, who waits for the budget.
-    pub(super) fn tend(&mut self, cx: &mut Cx<'_>) {
+    pub fn tend(&mut self, cx: &mut Cx<'_>) {
         self.turn = self.turn.wrapping_add(1);
         let mut owing = false;
         for slot in self.peers.round(self.turn) {
@@ -228,10 +228,5 @@ impl Controller {
             demands[1] += u64::from(peer.first_request().is_some()) * block * 4;
         }
         demands
-    }
-
-    /// Spends what the Shard divided.
-    pub fn spend_parts(&mut self, cx: &mut Cx<'_>) {
-        self.tend(cx);
     }
 }

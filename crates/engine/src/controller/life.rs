@@ -18,7 +18,7 @@ use crate::choker::{ChokeLimits, Choker};
 use crate::cx::{Cx, Goodbye, News, Options, Seating, Settings};
 use crate::finder::Finder;
 use crate::picker::Picker;
-use crate::rate::Budget;
+use crate::rate::{Budget, limit_of};
 use crate::swarm::PeerSource;
 
 /// The disk is tried again after this.
@@ -37,8 +37,13 @@ pub(super) enum Life {
         /// Its user was told that all is there.
         told_complete: bool,
     },
-    /// Its content is being closed, to be opened anew with these files wanted.
-    Reopening(Arc<[bool]>),
+    /// Its content is being closed, to be opened anew.
+    Reopening {
+        /// By file: what will be wanted.
+        wanted: Arc<[bool]>,
+        /// What was known of the content when it closed.
+        facts: Option<Box<ResumeFacts>>,
+    },
     /// It says goodbye.
     Leaving {
         /// Its content is closed.
@@ -66,7 +71,7 @@ impl Controller {
         let mut controller = Controller {
             torrent,
             life: Life::Opening,
-            picker: new_picker(&package),
+            picker: new_picker(&package, options.sequential),
             package,
             choker: Choker::new(slots),
             finder,
@@ -74,12 +79,11 @@ impl Controller {
             blame: Blame::default(),
             warmth: Warmth::default(),
             gossip: Gossip::default(),
-            down: Budget::new(limit(options.down_limit), cx.now),
-            up: Budget::new(limit(options.up_limit), cx.now),
+            down: Budget::new(limit_of(options.down_limit), cx.now),
+            up: Budget::new(limit_of(options.up_limit), cx.now),
             agenda: Agenda::new(),
             ledger: Ledger::new(cx.now, totals),
             left: Vec::new(),
-            reopen_with: None,
             boot,
             turn: 0,
             scratch: Scratch::default(),
@@ -87,7 +91,6 @@ impl Controller {
             settings,
             options,
         };
-        controller.picker.set_sequential(options.sequential);
         controller.package.open(&mut cx.out.disk);
         controller.touch(cx.now);
         controller
@@ -109,8 +112,7 @@ impl Controller {
             return;
         }
         self.life = Life::Open { told_complete: false };
-        self.picker = new_picker(&self.package);
-        self.picker.set_sequential(self.options.sequential);
+        self.picker = new_picker(&self.package, self.options.sequential);
         for piece in self.package.have().iter_ones() {
             self.picker.set_have(piece);
         }
@@ -237,8 +239,8 @@ impl Controller {
     }
 
     pub(super) fn set_options(&mut self, cx: &mut Cx<'_>, options: Options) {
-        self.down.set_limit(limit(options.down_limit), cx.now);
-        self.up.set_limit(limit(options.up_limit), cx.now);
+        self.down.set_limit(limit_of(options.down_limit), cx.now);
+        self.up.set_limit(limit_of(options.up_limit), cx.now);
         self.picker.set_sequential(options.sequential);
         self.options = options;
         if options.paused {
@@ -254,10 +256,10 @@ impl Controller {
     pub(super) fn set_wanted(&mut self, cx: &mut Cx<'_>, wanted: Arc<[bool]>) {
         match &mut self.life {
             Life::Leaving { .. } => {}
-            Life::Reopening(next) => *next = wanted,
+            Life::Reopening { wanted: next, .. } => *next = wanted,
             Life::Opening | Life::Open { .. } => {
                 self.halt(cx);
-                self.life = Life::Reopening(wanted);
+                self.life = Life::Reopening { wanted, facts: None };
                 self.package.close(cx.now, cx.pool, &mut cx.out.disk);
             }
         }
@@ -285,8 +287,8 @@ impl Controller {
     /// Facts to be kept. The Package knows the content, we know what was swapped.
     pub(super) fn facts(&mut self, cx: &mut Cx<'_>, mut facts: Box<ResumeFacts>) {
         (facts.downloaded, facts.uploaded) = self.ledger.totals();
-        if let Life::Reopening(_) = &self.life {
-            self.reopen_with = Some(facts.clone());
+        if let Life::Reopening { facts: kept, .. } = &mut self.life {
+            *kept = Some(facts.clone());
         }
         cx.out.news.push(News::Facts(self.torrent, facts));
     }
@@ -300,9 +302,8 @@ impl Controller {
             return;
         }
         match &mut self.life {
-            Life::Reopening(wanted) => {
-                let wanted = wanted.clone();
-                let facts = self.reopen_with.take().map(|facts| *facts);
+            Life::Reopening { wanted, facts } => {
+                let (wanted, facts) = (wanted.clone(), facts.take().map(|facts| *facts));
                 let meta = self.meta.clone();
                 self.package = Package::new(self.torrent, meta, wanted, facts, Start::Resume, self.boot);
                 self.life = Life::Opening;
@@ -320,7 +321,7 @@ impl Controller {
             return;
         }
         self.halt(cx);
-        let reopening = matches!(self.life, Life::Reopening(_));
+        let reopening = matches!(self.life, Life::Reopening { .. });
         self.life = Life::Leaving { closed: false };
         self.agenda = Agenda::new();
         match (delete, reopening) {
@@ -331,15 +332,12 @@ impl Controller {
     }
 }
 
-fn limit(bytes_a_second: u64) -> Option<u64> {
-    (bytes_a_second > 0).then_some(bytes_a_second)
-}
-
-fn new_picker(package: &Package) -> Picker {
+fn new_picker(package: &Package, sequential: bool) -> Picker {
     let layout = package.layout();
     let (pieces, info) = (layout.piece_count(), layout.meta().info());
     let last = layout.piece_len(PieceIndex(pieces.saturating_sub(1))).max(1);
     let mut picker = Picker::new(pieces, info.piece_length, last);
+    picker.set_sequential(sequential);
     for piece in (0..pieces).map(PieceIndex).filter(|piece| !layout.piece_wanted(*piece)) {
         picker.set_wanted(piece, false);
     }

@@ -22,12 +22,12 @@ use std::sync::Arc;
 
 use piecemeal_discovery::tracker::{FetchFailure, FetchId};
 use piecemeal_metainfo::{Metainfo, Time, TorrentId};
-use piecemeal_package::{BlockRef, Done, Package, PackageNews, ResumeFacts, Span};
+use piecemeal_package::{BlockRef, Done, Package, PackageNews, Span};
 
 use crate::choker::Choker;
 use crate::cx::{Ate, Change, ConnId, Cx, Goodbye, Handed, Options, Sending, Settings};
 use crate::finder::Finder;
-use crate::peer::{Heard, Next, PeerConnection};
+use crate::peer::{Heard, Next};
 use crate::picker::{PeerSlot, Picker};
 use crate::rate::Budget;
 use crate::swarm::PeerSource;
@@ -62,8 +62,6 @@ pub struct Controller {
     ledger: Ledger,
     /// Connections that ended, for the Shard to forget; emptied after each call.
     left: Vec<ConnId>,
-    /// Facts of the content that is about to be opened anew, and what will be wanted.
-    reopen_with: Option<Box<ResumeFacts>>,
     /// Opaque mark of this boot of the machine.
     boot: [u8; 16],
     /// Grows with each round over the peers, so that it is not always the same that come first.
@@ -255,9 +253,5 @@ impl Controller {
     /// Connections that ended since the last call.
     pub fn take_left(&mut self) -> impl Iterator<Item = ConnId> + '_ {
         self.left.drain(..)
-    }
-
-    fn peer(&mut self, slot: PeerSlot) -> Option<&mut PeerConnection> {
-        self.peers.get_mut(slot)
     }
 }

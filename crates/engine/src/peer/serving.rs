@@ -130,9 +130,8 @@ impl PeerConnection {
         }
         self.tell(cx, |out| Message::Choke.encode(out));
         let granted = std::mem::take(&mut self.serving.granted);
-        let gone = self.serving.withdraw(cx, |at| !granted.contains(&at.piece));
+        self.refuse(cx, |at| !granted.contains(&at.piece));
         self.serving.granted = granted;
-        gone.into_iter().for_each(|at| self.reject(cx, at));
     }
 
     /// Lets it ask for `pieces` while we choke it (BEP 6, "allowed fast").
@@ -216,13 +215,17 @@ impl PeerConnection {
 
     /// All requests for `piece` are withdrawn: it cannot be read.
     pub fn withdraw_piece(&mut self, cx: &mut Cx<'_>, piece: PieceIndex) {
-        let gone = self.serving.withdraw(cx, |at| at.piece == piece);
-        gone.into_iter().for_each(|at| self.reject(cx, at));
+        self.refuse(cx, |at| at.piece == piece);
     }
 
     /// The peer takes a request back; BEP 6 wants that answered too.
     pub(super) fn cancelled(&mut self, cx: &mut Cx<'_>, at: BlockRef) {
-        let gone = self.serving.withdraw(cx, |other| other == at);
+        self.refuse(cx, |other| other == at);
+    }
+
+    /// Withdraws what `which` picks, and says so.
+    fn refuse(&mut self, cx: &mut Cx<'_>, which: impl Fn(BlockRef) -> bool) {
+        let gone = self.serving.withdraw(cx, which);
         gone.into_iter().for_each(|at| self.reject(cx, at));
     }
 }
