@@ -130,6 +130,8 @@ impl PeerConnection {
         }
         let broken = |_| Goodbye::Broke("sends an extension message that cannot be read");
         match Extension::from_own_id(id) {
+            // Before the torrent is known that says nothing.
+            Some(Extension::DontHave) if self.limits.pieces.is_none() => Ok(None),
             Some(Extension::DontHave) => {
                 let piece = self.piece(decode_dont_have(payload).map_err(broken)?)?;
                 let had_all = std::mem::take(&mut self.joined_full);

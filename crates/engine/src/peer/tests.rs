@@ -318,6 +318,27 @@ fn the_extension_handshake_is_heeded() {
     assert!(matches!(world.peer.has_for_picker(), Has::Bits(_)) && !world.peer.is_seed());
 }
 
+#[test]
+fn what_is_said_of_pieces_is_passed_over_while_nobody_knows_how_many_there_are() {
+    let mut world = World::fast();
+    world.with(|peer, cx| {
+        let handed = Handed {
+            conn: ConnId(7),
+            torrent: TorrentId(0),
+            addr: peer.addr(),
+            peer_id: PeerId([1; 20]),
+            reserved: Reserved::NONE.with_fast().with_extension(),
+            outgoing: true,
+            leftover: Vec::new(),
+        };
+        *peer = PeerConnection::new(cx.now, &handed, None);
+    });
+    let payload = 3u32.to_be_bytes();
+    let lost = Message::Extended { id: Extension::DontHave.own_id(), payload: &payload };
+    let all = bytes(&[Message::HaveAll, Message::Have { piece: 9 }, Message::AllowedFast { piece: 4 }, lost]);
+    assert_eq!(world.hear(&all), Ok(Vec::new()));
+}
+
 proptest! {
     /// However the bytes are cut, the same is heard.
     #[test]
