@@ -29,7 +29,8 @@ const TABLE: [(&str, &[&str]); 14] = [
 ];
 
 /// Arrows that the table's prose implies and its rows do not spell out. They go down as all do.
-const IMPLIED: [(&str, &str, &str); 5] = [
+const IMPLIED: [(&str, &str, &str); 6] = [
+    ("transport", "metainfo", "what time is"),
     ("session", "api", "its values are what a session answers with"),
     ("app", "api", "it hands an api client to cli"),
     ("app", "metainfo", "the values that api speaks in"),

@@ -1,0 +1,1 @@
+//! The obfuscated handshake (Message Stream Encryption) and its ciphers.

@@ -1,0 +1,1 @@
+//! The words to a SOCKS5 or HTTP proxy.

@@ -1,0 +1,1 @@
+//! Streams over datagrams (BEP 29).
