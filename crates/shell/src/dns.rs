@@ -1,7 +1,8 @@
 //! Names of UDP trackers, looked up by the system.
 //!
 //! Owns a few threads that may wait for the system's resolver, started with the first name, and what was looked up
-//! lately: thousands of torrents name the same few trackers. HTTP looks its names up by itself (`http::place`).
+//! lately: thousands of torrents name the same few trackers. HTTP looks its names up by itself; where either may be led
+//! is judged by the same rule (`http::place`), and at each use anew: a name is kept, its judgement is not.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -12,6 +13,9 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use piecemeal_discovery::tracker::{Family, Fetch, FetchFailure};
 use piecemeal_discovery::udp::place;
 use piecemeal_metainfo::TorrentId;
+use reqwest::Url;
+
+use crate::http::{Nowhere, Reach, looks_like_tracker};
 
 /// Look-ups at once: names that are known are quick, and dead servers must not hold up all others.
 const THREADS: usize = 4;
@@ -21,6 +25,9 @@ const WAITING_MAX: usize = 16_384;
 const KEPT: Duration = Duration::from_secs(300);
 /// Names kept; beyond that all are forgotten, and looked up again as they come.
 const NAMES_MAX: usize = 4096;
+
+/// Said of a name that leads where a torrent's author may not lead us; as HTTP says it.
+const LOCAL: &str = "leads to a local address";
 
 /// What became of a name: a request with the address to send it to, or why there is none.
 pub(crate) type Resolved = (TorrentId, Fetch, Result<SocketAddr, FetchFailure>);
@@ -82,10 +89,11 @@ impl Inner {
         let unreachable = |why: &str| FetchFailure::Unreachable(why.to_owned());
         let place = place(&fetch.url).ok_or_else(|| unreachable("the URL names no host and port"))?;
         let all = self.look_up(place.host).map_err(|why| unreachable(&why))?;
-        let fits = |ip: &IpAddr| ip.to_canonical().is_ipv4() == (fetch.family == Family::V4);
-        let usable = |ip: &IpAddr| !ip.is_unspecified() && !ip.is_multicast();
-        let ip = all.into_iter().filter(usable).find(fits).ok_or(FetchFailure::NoAddress)?;
-        Ok(SocketAddr::new(ip.to_canonical(), place.port))
+        match judge(&fetch.url, fetch.family, all) {
+            Ok(ip) => Ok(SocketAddr::new(ip, place.port)),
+            Err(Nowhere::NoAddress) => Err(FetchFailure::NoAddress),
+            Err(Nowhere::Local) => Err(unreachable(LOCAL)),
+        }
     }
 
     fn look_up(&self, host: &str) -> Result<Vec<IpAddr>, String> {
@@ -111,6 +119,16 @@ impl Inner {
     }
 }
 
+/// Which of the addresses that a tracker's host stands for is sent to: the first of the family that this URL may lead
+/// to. Nobody is a tracker at an unspecified address or a group.
+fn judge(url: &str, family: Family, found: Vec<IpAddr>) -> Result<IpAddr, Nowhere> {
+    let local = url.parse().is_ok_and(|url: Url| looks_like_tracker(&url));
+    let reach = Reach { v4: family == Family::V4, v6: family == Family::V6, local };
+    let usable = |ip: &IpAddr| !ip.is_unspecified() && !ip.is_multicast();
+    let found = found.into_iter().map(|ip| ip.to_canonical()).filter(usable).collect();
+    reach.among(found)?.into_iter().next().ok_or(Nowhere::NoAddress)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,12 +147,60 @@ mod tests {
         };
         let addr = |text: &str| Ok(text.parse().unwrap());
         assert_eq!(ask("udp://127.0.0.1:80/announce?x=1", Family::V4), addr("127.0.0.1:80"));
-        assert_eq!(ask("udp://[::1]:81", Family::V6), addr("[::1]:81"));
-        assert_eq!(ask("udp://[::ffff:10.0.0.1]:81", Family::V4), addr("10.0.0.1:81"));
+        assert_eq!(ask("udp://[::1]:81/announce", Family::V6), addr("[::1]:81"));
+        assert_eq!(ask("udp://[2001:db8::1]:81", Family::V6), addr("[2001:db8::1]:81"));
+        assert_eq!(ask("udp://[::ffff:10.0.0.1]:81/announce", Family::V4), addr("10.0.0.1:81"));
         for (url, family) in [("udp://127.0.0.1:80", Family::V6), ("udp://0.0.0.0:80", Family::V4)] {
             assert_eq!(ask(url, family), Err(FetchFailure::NoAddress), "{url}");
         }
-        assert_eq!(ask("udp://localhost:7/", Family::V4), addr("127.0.0.1:7"));
+        // The name is known from then on, and judged all the same.
+        let local = Err(FetchFailure::Unreachable(LOCAL.into()));
+        assert_eq!(ask("udp://localhost:7/announce", Family::V4), addr("127.0.0.1:7"));
+        assert_eq!(ask("udp://localhost:53/", Family::V4), local);
+        assert_eq!(ask("udp://localhost:7/announce.php?k=1", Family::V4), addr("127.0.0.1:7"));
+        assert_eq!(ask("udp://127.0.0.1:53", Family::V4), local);
         assert!(matches!(ask("udp://127.0.0.1/", Family::V4), Err(FetchFailure::Unreachable(_))));
+    }
+
+    #[test]
+    fn local_addresses_are_for_what_looks_like_a_tracker() {
+        const LOCAL: [&str; 9] = [
+            "127.0.0.1",
+            "127.255.1.1",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "::1",
+            "fe80::1",
+            "fd00:ec2::254",
+        ];
+        let judge = |url: &str, found: &[&str]| {
+            let found: Vec<IpAddr> = found.iter().map(|ip| ip.parse().unwrap()).collect();
+            let family = if found[0].to_canonical().is_ipv4() { Family::V4 } else { Family::V6 };
+            super::judge(url, family, found)
+        };
+        for ip in LOCAL.into_iter().chain(["::ffff:127.0.0.1", "::ffff:10.0.0.1"]) {
+            let expected: IpAddr = ip.parse::<IpAddr>().unwrap().to_canonical();
+            for url in
+                ["udp://t.example:6969/announce", "UDP://t.example:1/k/announce?x#y", "udp://t:1/scrape"]
+            {
+                assert_eq!(judge(url, &[ip]), Ok(expected), "{url} {ip}");
+            }
+            for url in [
+                "udp://t.example:53",
+                "udp://t.example:53/",
+                "udp://t:53/x?/announce",
+                "udp://t:53#/announce",
+            ] {
+                assert_eq!(judge(url, &[ip]), Err(Nowhere::Local), "{url} {ip}");
+            }
+        }
+        // Of several the good ones are taken; the others' family does not matter.
+        let far: IpAddr = "192.0.2.1".parse().unwrap();
+        assert_eq!(judge("udp://t:1", &["127.0.0.1", "192.0.2.1"]), Ok(far));
+        assert_eq!(judge("udp://t:1", &["192.0.2.1", "::1"]), Ok(far));
+        assert_eq!(judge("udp://t:1/announce", &["0.0.0.0"]), Err(Nowhere::NoAddress));
+        assert_eq!(judge("udp://t:1/announce", &["224.0.0.1"]), Err(Nowhere::NoAddress));
     }
 }

@@ -43,6 +43,8 @@ pub trait Front: Driven {
     fn on_lsd(&mut self, now: Time, from: SocketAddr, bytes: &[u8]);
     /// The name of a UDP tracker was looked up.
     fn on_resolved(&mut self, now: Time, torrent: TorrentId, fetch: &Fetch, to: SocketAddr);
+    /// A datagram could not be sent, and no other can be: `why`, in words.
+    fn on_unreachable(&mut self, now: Time, to: SocketAddr, why: &str);
 }
 
 /// The verbs of a Shard.
@@ -107,6 +109,9 @@ impl Front for Server {
     }
     fn on_resolved(&mut self, now: Time, torrent: TorrentId, fetch: &Fetch, to: SocketAddr) {
         Server::on_resolved(self, now, torrent, fetch, to)
+    }
+    fn on_unreachable(&mut self, now: Time, to: SocketAddr, why: &str) {
+        Server::on_unreachable(self, now, to, why)
     }
 }
 

@@ -27,7 +27,8 @@ const HELLO: &[u8] = b"hello from the front";
 const HEADER: &[u8; 13] = b"thirteen byte";
 const BLOCK: u32 = 16 * 1024;
 
-/// Shakes hands: any first byte will do. Dials when it is told a limit: `up` times to port `down`.
+/// Shakes hands: any first byte will do. Dials when it is told a limit: `up` times to port `down`. Sends a datagram to
+/// each address that it is told of as a node.
 #[derive(Default)]
 struct ToyFront {
     out: Out,
@@ -84,7 +85,14 @@ impl Front for ToyFront {
         }
     }
     fn on_command(&mut self, _: Time, command: Command) {
-        let Command::Limits { down, up } = command else { return };
+        let (down, up) = match command {
+            Command::Limits { down, up } => (down, up),
+            Command::Nodes(all) => {
+                let datagrams = all.into_iter().map(|to| Net::Datagram { to, bytes: b"hello".to_vec() });
+                return self.out.net.extend(datagrams);
+            }
+            _ => return,
+        };
         (self.dials, self.refused) = (up, 0);
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, down as u16));
         let patience = PATIENCE;
@@ -97,6 +105,10 @@ impl Front for ToyFront {
     }
     fn on_lsd(&mut self, _: Time, _: SocketAddr, _: &[u8]) {}
     fn on_resolved(&mut self, _: Time, _: TorrentId, _: &Fetch, _: SocketAddr) {}
+    fn on_unreachable(&mut self, _: Time, to: SocketAddr, why: &str) {
+        assert!(!why.is_empty());
+        self.out.news.push(told("unreachable", to.to_string()));
+    }
 }
 
 fn told(what: &str, how: String) -> News {
@@ -214,11 +226,15 @@ struct Rig {
 
 impl Rig {
     fn new(files: Vec<FileSpan>) -> Rig {
+        Rig::listening(&[(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()], files)
+    }
+
+    fn listening(listen: &[SocketAddr], files: Vec<FileSpan>) -> Rig {
         let dry = Arc::new(AtomicBool::new(false));
         let flag = dry.clone();
         let settings = ShellSettings {
             engine: Settings::default(),
-            listen: vec![(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()],
+            listen: listen.to_vec(),
             pool_bytes: 1 << 20,
             disk_threads: 1,
             seed: Some([1; 32]),
@@ -479,4 +495,15 @@ fn datagrams_come_and_go_by_the_port_of_the_listeners() {
     // Counts are shown at the end of a turn, and the last answer may be here sooner.
     let stats = rig.shell.stats();
     assert!(stats.datagrams_in >= 1190 && stats.datagrams_out >= 1190, "{stats:?}");
+}
+
+#[test]
+fn an_address_without_a_way_to_it_is_told() {
+    let rig = Rig::listening(&[(Ipv4Addr::LOCALHOST, 0).into()], Vec::new());
+    // Where nobody answers is still a way to; from a socket of loopback none leads out; of the other family is none.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let far = ["192.0.2.1:9", "[2001:db8::1]:9"];
+    let to = [silent].into_iter().chain(far.map(|addr| addr.parse().unwrap()));
+    rig.shell.command(Command::Nodes(to.collect()));
+    assert_eq!(far.map(|_| rig.hear("unreachable")), far);
 }

@@ -212,9 +212,13 @@ impl UdpTrackers {
         true
     }
 
-    /// The system says that nothing can be sent to `to` (no route, port closed): who waits for it is told.
+    /// The system says that nothing can be sent to `to` (no route, port closed): who waits for it is told. An address
+    /// that is not asked is somebody else's.
     pub fn on_unreachable(&mut self, to: SocketAddr, why: &str, out: &mut UdpOut) {
-        self.fail_host(canonical(to), &Err(FetchFailure::Unreachable(why.to_owned())), out);
+        let to = canonical(to);
+        if self.hosts.contains_key(&to) {
+            self.fail_host(to, &Err(FetchFailure::Unreachable(why.to_owned())), out);
+        }
     }
 
     /// Sends again what is due, and gives up what is overdue. Afterwards `next_due` lies ahead of `now`.

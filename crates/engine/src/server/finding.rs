@@ -108,6 +108,12 @@ impl Finding {
         self.drain(out);
     }
 
+    /// No datagram can be sent to that address. The DHT learns as much when nobody answers.
+    pub(super) fn on_unreachable(&mut self, to: SocketAddr, why: &str, out: &mut Out) {
+        self.udp.on_unreachable(to, why, &mut self.udp_out);
+        self.drain(out);
+    }
+
     pub(super) fn heartbeat(&mut self, now: Time, out: &mut Out) {
         self.udp.heartbeat(now, &mut self.rng, &mut self.udp_out);
         self.drain(out);

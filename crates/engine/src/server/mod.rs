@@ -164,6 +164,13 @@ impl Server {
         self.finding.ask(now, torrent, fetch, to, &mut self.out);
     }
 
+    /// No datagram can be sent to `to`, says the system: `why`, in words. Who waits for an answer from there need not.
+    pub fn on_unreachable(&mut self, now: Time, to: SocketAddr, why: &str) {
+        // Nothing is planned; the time is taken because every event has one.
+        let _ = now;
+        self.finding.on_unreachable(normal(to), why, &mut self.out);
+    }
+
     /// Bytes came on a connection whose handshake is under way.
     pub fn on_bytes(&mut self, _now: Time, conn: ConnId, bytes: &[u8]) -> Ate {
         let all = Ate { bytes: bytes.len(), thirsty: false };

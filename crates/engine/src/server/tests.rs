@@ -682,3 +682,24 @@ fn after_shutdown_nobody_comes_in() {
     server.on_note(at(0), Note::Left { conn: ConnId(1) });
     assert_eq!((server.conns(), server.heartbeat(at(0))), (0, Time::NEVER));
 }
+
+#[test]
+fn a_tracker_that_nothing_can_be_sent_to_fails_at_once() {
+    use piecemeal_discovery::tracker::{Family, Fetch, FetchFailure, FetchId};
+    let mut server = server();
+    let url = "udp://t.example:6969/announce?info_hash=aaaaaaaaaaaaaaaaaaaa&peer_id=bbbbbbbbbbbbbbbbbbbb&port=1&left=0";
+    let patience = Duration::from_secs(225);
+    let fetch = Fetch { id: FetchId(7), url: url.into(), family: Family::V4, timeout: patience };
+    let tracker = addr("192.0.2.1:6969");
+    server.on_resolved(at(0), ONE, &fetch, tracker);
+    let sent = std::mem::take(&mut server.out().net);
+    assert!(matches!(&sent[..], [Net::Datagram { to, .. }] if *to == tracker));
+    server.on_unreachable(at(0), addr("192.0.2.2:6969"), "somebody else");
+    assert!(server.out().notes.is_empty());
+    server.on_unreachable(at(0), addr("[::ffff:192.0.2.1]:6969"), "no route");
+    let told = std::mem::take(&mut server.out().notes);
+    let [Note::Fetched { torrent: ONE, fetch: FetchId(7), result: Err(why) }] = &told[..] else { panic!() };
+    assert_eq!(*why, FetchFailure::Unreachable("no route".into()));
+    server.on_unreachable(at(0), tracker, "told once");
+    assert!(server.out().notes.is_empty());
+}

@@ -1,9 +1,10 @@
 //! Datagrams, in and out.
 //!
 //! Owns the sockets. What comes is handed to the Server at once; what goes out leaves by the socket of its family, or is
-//! lost: whoever needs an answer asks again.
+//! lost: whoever needs an answer asks again. But where there is no way at all the Server hears of it. What a router or
+//! the other end says of a datagram later is not: the system tells it to connected sockets only.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use mio::event::Event;
@@ -43,7 +44,7 @@ impl DatagramSockets {
         poll: &Poll,
         sockets: Vec<(UdpSocket, SocketAddr)>,
         groups: Vec<Group>,
-    ) -> std::io::Result<DatagramSockets> {
+    ) -> io::Result<DatagramSockets> {
         let own = sockets.into_iter().map(|(socket, addr)| Ok((socket, addr, false)));
         let theirs = groups.iter().map(|group| group.reader().map(|socket| (socket, group.group(), true)));
         let mut watched = Vec::new();
@@ -74,14 +75,40 @@ impl DatagramSockets {
     }
 
     /// Sends by the first socket of the right family.
-    pub(super) fn send(&self, to: SocketAddr, bytes: &[u8]) -> bool {
+    ///
+    /// # Errors
+    /// The system refuses, or there is no such socket.
+    pub(super) fn send(&self, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
         let fits = |socket: &&Datagrams| !socket.group && socket.addr.is_ipv4() == to.is_ipv4();
-        let socket = self.sockets.iter().find(fits);
-        socket.is_some_and(|socket| socket.socket.send_to(bytes, to).is_ok())
+        let none = || io::Error::new(ErrorKind::NetworkUnreachable, "no socket of that family");
+        self.sockets.iter().find(fits).ok_or_else(none)?.socket.send_to(bytes, to).map(drop)
     }
 }
 
+/// Why nothing can be sent to an address, if that is what an error says; after any other the next datagram may well
+/// arrive. Linux calls it an invalid argument where our own address is of loopback and the other is not, and a firewall
+/// forbids.
+fn unreachable(why: &io::Error) -> Option<String> {
+    use ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    use ErrorKind::{InvalidInput, PermissionDenied};
+    let no_route = matches!(why.kind(), NetworkUnreachable | HostUnreachable | AddrNotAvailable);
+    let no = no_route || matches!(why.kind(), ConnectionRefused | InvalidInput | PermissionDenied);
+    no.then(|| why.to_string())
+}
+
 impl<F: Front, D: Data> EngineLoop<F, D> {
+    /// Sends a datagram. That none can ever arrive there is told to the Server at once: nobody will answer.
+    pub(super) fn send_datagram(&mut self, to: SocketAddr, bytes: &[u8]) {
+        match self.datagrams.send(to, bytes) {
+            Ok(()) => self.stats.datagrams_out += 1,
+            Err(why) => {
+                if let Some(why) = unreachable(&why) {
+                    self.front.on_unreachable(self.now, to, &why);
+                }
+            }
+        }
+    }
+
     pub(super) fn read_datagrams(&mut self) {
         for at in 0..self.datagrams.sockets.len() {
             for _ in 0..TURN_DATAGRAMS {
@@ -106,5 +133,21 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             }
         }
         self.carry();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn errors_that_say_there_is_no_way() {
+        for errno in [Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::CONNREFUSED, Errno::INVAL, Errno::PERM] {
+            assert!(unreachable(&errno.into()).is_some(), "{errno}");
+        }
+        for errno in [Errno::AGAIN, Errno::NOBUFS, Errno::MSGSIZE, Errno::INTR, Errno::NOMEM] {
+            assert_eq!(unreachable(&errno.into()), None, "{errno}");
+        }
     }
 }

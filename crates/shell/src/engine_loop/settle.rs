@@ -134,9 +134,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             }
             Net::Fetch(torrent, fetch) => (self.fetch)(torrent, fetch),
             Net::Multicast { group, bytes } => self.datagrams.multicast(group, &bytes),
-            Net::Datagram { to, bytes } => {
-                self.stats.datagrams_out += u64::from(self.datagrams.send(to, &bytes));
-            }
+            Net::Datagram { to, bytes } => self.send_datagram(to, &bytes),
         }
     }
 

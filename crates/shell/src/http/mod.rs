@@ -14,4 +14,5 @@ mod tests;
 pub use client::{Client, Reply};
 pub use get::{GetError, get};
 pub use place::is_local;
+pub(crate) use place::{Nowhere, Reach, looks_like_tracker};
 pub use serve::{Answer, Asked, ServeLimits, Serving, serve};

@@ -1,6 +1,7 @@
 //! Which addresses a URL may lead to.
 //!
-//! Owns the judgement of addresses and the resolver that enforces it. A torrent's author chooses its tracker URLs, so
+//! Owns the judgement of addresses, for UDP trackers too ([`crate::dns`] looks their names up), and the resolver that
+//! enforces it for HTTP. A torrent's author chooses its tracker URLs, so
 //! without this he could have every downloader send requests of his choosing to its own router, or to programs that
 //! listen on its loopback. The resolver decides on the very addresses that are connected to, so a name server that
 //! answers differently the second time gains nothing.
@@ -12,7 +13,7 @@ use thiserror::Error;
 
 /// Addresses a request may go to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Reach {
+pub(crate) struct Reach {
     /// IPv4 addresses.
     pub v4: bool,
     /// IPv6 addresses.
@@ -23,7 +24,7 @@ pub(super) struct Reach {
 
 /// Why no address is left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-pub(super) enum Nowhere {
+pub(crate) enum Nowhere {
     /// The name has no address of the family wanted.
     #[error("no address of that family")]
     NoAddress,
@@ -65,7 +66,7 @@ impl Resolve for Reach {
 
 /// Whether a tracker may live at this URL on a local address: the last part of its path begins with `announce` or
 /// `scrape`, as that of real trackers does and that of other programs' doors hardly.
-pub(super) fn looks_like_tracker(url: &Url) -> bool {
+pub(crate) fn looks_like_tracker(url: &Url) -> bool {
     let last = url.path().rsplit('/').next().unwrap_or_default();
     last.starts_with("announce") || last.starts_with("scrape")
 }
