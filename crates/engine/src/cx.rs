@@ -3,7 +3,7 @@
 //! Owns nothing that lasts. The shell fills a `Cx`, calls a Server or a Shard, and drains `Out` after each turn; the
 //! simulator does the same with its own clock, links and disks.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,9 @@ use piecemeal_discovery::tracker::{Fetch, FetchFailure, FetchId, Heard, TrackerS
 use piecemeal_metainfo::{Bitfield, FileIndex, InfoHashes, Metainfo, PeerId, PieceIndex, TorrentId};
 use piecemeal_package::{BlockPool, Job, ResumeFacts, Start};
 
+use piecemeal_wire::krpc::NodeId;
+
+use crate::outside::Outside;
 use crate::rate::Trunk;
 use crate::swarm::PeerSource;
 
@@ -42,6 +45,8 @@ pub struct Lease {
     pub up: Trunk,
     /// Bufs that hold Blocks on their way to peers; at most half of the pool.
     pub upload_bufs: usize,
+    /// How the world sees us.
+    pub outside: Outside,
 }
 
 /// What a turn wants done: four lanes, drained by the loop after each turn.
@@ -216,6 +221,15 @@ pub enum Note {
         down: u64,
         /// Upload.
         up: u64,
+    },
+    /// To a Shard: how the world sees us.
+    Outside(Outside),
+    /// To a Server: somebody says that we are at this address (BEP 10 `yourip`, BEP 24 `external ip`).
+    SeenAs {
+        /// Which address.
+        ip: IpAddr,
+        /// Who says so.
+        by: SocketAddr,
     },
     /// To a Server: connect and shake hands for this torrent.
     Dial {
@@ -392,10 +406,19 @@ pub enum News {
     },
     /// To be kept for the next run.
     Facts(TorrentId, Box<ResumeFacts>),
-    /// Nodes of the DHT, to be kept for the next run; said once, when all leave.
-    Nodes(Vec<SocketAddr>),
+    /// What is to be kept of the DHT for the next run; said once, when all leave.
+    Nodes(KeptNodes),
     /// The torrent has left; nothing more is heard of it.
     Gone(TorrentId),
+}
+
+/// What is kept of the DHT over a restart.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct KeptNodes {
+    /// Our ids: IPv4, IPv6.
+    pub ids: [Option<NodeId>; 2],
+    /// Nodes that answered; at most some hundreds of each family.
+    pub nodes: Vec<SocketAddr>,
 }
 
 /// What a torrent is doing.
@@ -524,6 +547,8 @@ pub struct Settings {
     pub from_files: bool,
     /// Peers are looked for in the DHT (BEP 5), and we are a part of it.
     pub dht: bool,
+    /// Our ids in the DHT of the last run: IPv4, IPv6.
+    pub dht_ids: [Option<NodeId>; 2],
     /// Peers are looked for on the local network (BEP 14).
     pub lsd: bool,
     /// The `User-Agent`-like name told to peers (BEP 10, "v").
@@ -544,6 +569,7 @@ impl Default for Settings {
             upload_slots: 4,
             from_files: true,
             dht: false,
+            dht_ids: [None; 2],
             lsd: false,
             client: concat!("piecemeal ", env!("CARGO_PKG_VERSION")).into(),
         }

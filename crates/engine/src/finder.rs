@@ -13,6 +13,8 @@ use piecemeal_metainfo::{InfoHash, PeerId, Time, TorrentId};
 use rand_core::Rng;
 
 use crate::cx::{Cx, Goodbye, Net, News, Note, Settings};
+use crate::outside::TRACKERS;
+use crate::peer::Hello;
 use crate::swarm::{PeerSource, Refusal, Swarm, SwarmLimits, Why};
 
 /// Dials a torrent may have under way, so that one with a thousand addresses leaves room for others.
@@ -123,7 +125,7 @@ impl Finder {
     /// Dials whose time has come, while there is room beside `connected` peers.
     pub(crate) fn connect(&mut self, cx: &mut Cx<'_>, connected: usize) {
         while self.running && self.has_room(connected) {
-            let Some(to) = self.swarm.next_to_dial(cx.now, cx.rng) else { break };
+            let Some(to) = self.swarm.next_to_dial(cx.now, cx.rng, &cx.lease.outside) else { break };
             self.dialing += 1;
             cx.out.notes.push(Note::Dial { torrent: self.torrent, to });
         }
@@ -152,6 +154,11 @@ impl Finder {
         }
     }
 
+    /// Whether there are connections enough.
+    pub(crate) fn is_crowded(&self, connected: usize) -> bool {
+        connected >= self.settings.max_conns_per_torrent
+    }
+
     /// A peer whose handshake is done: may it stay beside `connected` others?
     ///
     /// # Errors
@@ -165,7 +172,7 @@ impl Finder {
         connected: usize,
     ) -> Result<(), Goodbye> {
         self.dialing = self.dialing.saturating_sub(usize::from(outgoing));
-        let crowded = connected >= self.settings.max_conns_per_torrent;
+        let crowded = self.is_crowded(connected);
         if !self.running || crowded {
             self.swarm.dial_postponed(addr, now);
             return Err(if crowded { Goodbye::Crowded } else { Goodbye::Unknown });
@@ -210,8 +217,9 @@ impl Finder {
     }
 
     fn heard(&mut self, cx: &mut Cx<'_>, heard: Heard) {
-        if let Outcome::Answered { peers, .. } = &heard.outcome {
+        if let Outcome::Answered { peers, external_ip, .. } = &heard.outcome {
             self.learn(cx.now, peers.iter().copied(), PeerSource::Tracker);
+            cx.out.notes.extend(external_ip.map(|ip| Note::SeenAs { ip, by: TRACKERS }));
         }
         cx.out.news.push(News::Tracker(self.torrent, heard));
     }
@@ -245,9 +253,13 @@ impl Finder {
         self.swarm.set_seed(addr, seed);
     }
 
-    /// The peer connected at `addr` listens at `port`.
-    pub(crate) fn listens_at(&mut self, addr: SocketAddr, port: u16, now: Time) {
-        self.swarm.listens_at(addr, port, now);
+    /// What the peer connected at `addr` says of us and of itself.
+    pub(crate) fn hello(&mut self, cx: &mut Cx<'_>, addr: SocketAddr, outgoing: bool, hello: Hello) {
+        // One whom we called listens where we called it.
+        if let Some(port) = hello.port.filter(|_| !outgoing) {
+            self.swarm.listens_at(addr, port, cx.now);
+        }
+        cx.out.notes.extend(hello.your_ip.map(|ip| Note::SeenAs { ip, by: addr }));
     }
 
     /// Never again speak to whoever is at this address.

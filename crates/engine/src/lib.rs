@@ -5,6 +5,7 @@ pub mod choker;
 mod controller;
 pub mod cx;
 mod finder;
+mod outside;
 pub mod peer;
 pub mod picker;
 pub mod rate;
@@ -14,5 +15,6 @@ mod server;
 mod shard;
 pub mod swarm;
 
+pub use outside::Outside;
 pub use server::Server;
 pub use shard::Shard;

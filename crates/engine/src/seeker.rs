@@ -130,9 +130,8 @@ impl Seeker {
         let addr = seat.peer.addr();
         match heard {
             Heard::Hello(hello) => {
-                if let Some(port) = hello.port.filter(|_| !seat.peer.is_outgoing()) {
-                    self.finder.listens_at(addr, port, cx.now);
-                }
+                let outgoing = seat.peer.is_outgoing();
+                self.finder.hello(cx, addr, outgoing, hello);
             }
             Heard::Metadata { piece, total, data } if seat.is_asked(piece) => {
                 // Who speaks of one size and sends of another has nothing to give.

@@ -14,6 +14,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::controller::{BEAT, Controller};
 use crate::cx::{Ate, ConnId, Cx, Goodbye, Handed, Lease, Net, News, Note, Out, Rng, Sending, Settings};
+use crate::outside::Outside;
 use crate::rate::{Trunk, limit_of};
 use crate::seated::Seated;
 use crate::seeker::Seeker;
@@ -49,7 +50,6 @@ impl Shard {
     /// A Shard without torrents, with `pool_bufs` Bufs.
     pub fn new(settings: Settings, seed: [u8; 32], pool_bufs: usize) -> Shard {
         Shard {
-            settings: Arc::new(settings),
             seats: BTreeMap::new(),
             routes: BTreeMap::new(),
             beats: BTreeSet::new(),
@@ -58,8 +58,14 @@ impl Shard {
             turn: 0,
             rng: Rng::from_seed(seed),
             pool: BlockPool::new(pool_bufs),
-            lease: Lease { down: Trunk::unlimited(), up: Trunk::unlimited(), upload_bufs: 0 },
+            lease: Lease {
+                down: Trunk::unlimited(),
+                up: Trunk::unlimited(),
+                upload_bufs: 0,
+                outside: Outside { port: settings.port, ..Outside::default() },
+            },
             out: Out::default(),
+            settings: Arc::new(settings),
         }
     }
 
@@ -155,8 +161,13 @@ impl Shard {
                     self.visit(now, torrent, Seated::spend_parts);
                 }
             }
+            Note::Outside(outside) => self.lease.outside = outside,
             // These go the other way.
-            Note::Dial { .. } | Note::Left { .. } | Note::Open { .. } | Note::Node(_) => {}
+            Note::SeenAs { .. }
+            | Note::Dial { .. }
+            | Note::Left { .. }
+            | Note::Open { .. }
+            | Note::Node(_) => {}
         }
     }
 

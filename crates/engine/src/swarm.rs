@@ -16,6 +16,7 @@ use std::time::Duration;
 use piecemeal_metainfo::{PeerId, Time};
 use rand_core::Rng;
 
+use crate::outside::Outside;
 use address::{Known, State, mixed};
 pub use address::{PeerSource, can_be_dialed, normal};
 
@@ -169,9 +170,14 @@ impl Swarm {
         true
     }
 
-    /// An address whose time has come, the user's own first, then those that failed least. It counts as being dialed
-    /// until `dial_failed` or `connected` is told of it.
-    pub fn next_to_dial<R: Rng + ?Sized>(&mut self, now: Time, rng: &mut R) -> Option<SocketAddr> {
+    /// An address whose time has come, the user's own first, then those that failed least, then those whose connection
+    /// is worth more (BEP 40). It counts as being dialed until `dial_failed` or `connected` is told of it.
+    pub fn next_to_dial<R: Rng + ?Sized>(
+        &mut self,
+        now: Time,
+        rng: &mut R,
+        outside: &Outside,
+    ) -> Option<SocketAddr> {
         let addr = loop {
             let mut best = None;
             let mut crowded = Vec::new();
@@ -181,7 +187,8 @@ impl Swarm {
                     crowded.push(*addr);
                     continue;
                 }
-                let rank = (known.source != PeerSource::Manual, known.failures, rng.next_u32(), *addr);
+                let worth = outside.rank(*addr).unwrap_or_else(|| rng.next_u32());
+                let rank = (known.source != PeerSource::Manual, known.failures, !worth, *addr);
                 best = Some(best.map_or(rank, |best| rank.min(best)));
             }
             // They would only be refused; out of the way of those behind them.

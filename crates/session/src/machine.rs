@@ -9,6 +9,7 @@ use std::thread::available_parallelism;
 use piecemeal_api::{EngineOptions, Refusal};
 use piecemeal_engine::cx::Settings;
 use piecemeal_shell::{Shell, ShellError, ShellSettings, entropy};
+use piecemeal_wire::krpc::NodeId;
 use piecemeal_wire::peer_id;
 use rustix::process::{Resource, getrlimit};
 
@@ -35,9 +36,9 @@ pub fn default_pool_bytes() -> u64 {
 }
 
 /// Starts the engine.
-pub(crate) fn start(options: &EngineOptions) -> Result<Shell, Refusal> {
+pub(crate) fn start(options: &EngineOptions, dht_ids: [Option<NodeId>; 2]) -> Result<Shell, Refusal> {
     if !options.listen.is_empty() {
-        return attempt(options, &options.listen).map_err(refusal);
+        return attempt(options, &options.listen, dht_ids).map_err(refusal);
     }
     let mut anywhere: Vec<SocketAddr> =
         vec![(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()];
@@ -46,7 +47,7 @@ pub(crate) fn start(options: &EngineOptions) -> Result<Shell, Refusal> {
     let mut port = ports.next();
     loop {
         anywhere.iter_mut().for_each(|addr| addr.set_port(port.unwrap_or(0)));
-        match attempt(options, &anywhere) {
+        match attempt(options, &anywhere, dht_ids) {
             Err(ShellError::Listen { why, .. })
                 if why.kind() == io::ErrorKind::AddrInUse && port.is_some() =>
             {
@@ -61,7 +62,11 @@ pub(crate) fn start(options: &EngineOptions) -> Result<Shell, Refusal> {
     }
 }
 
-fn attempt(options: &EngineOptions, listen: &[SocketAddr]) -> Result<Shell, ShellError> {
+fn attempt(
+    options: &EngineOptions,
+    listen: &[SocketAddr],
+    dht_ids: [Option<NodeId>; 2],
+) -> Result<Shell, ShellError> {
     let without = |why| ShellError::System { what: "without randomness", why };
     let random = entropy::seed().map_err(without)?;
     let (random, _) = random.split_first_chunk().expect("a seed has 32 bytes");
@@ -81,6 +86,7 @@ fn attempt(options: &EngineOptions, listen: &[SocketAddr]) -> Result<Shell, Shel
         max_conns_per_torrent: at_most(defaults.max_conns_per_torrent, peers),
         max_pending: at_most(defaults.max_pending, handles / 4),
         dht: options.dht,
+        dht_ids,
         lsd: options.lsd,
         ..defaults
     };

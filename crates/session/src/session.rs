@@ -60,6 +60,8 @@ struct Shared {
     table: Mutex<Table>,
     hub: Hub,
     store: Option<Store>,
+    /// The DHT is asked for peers.
+    dht: bool,
     /// Where nodes of the DHT are kept.
     nodes: Option<PathBuf>,
     /// The engine's thread died.
@@ -75,17 +77,20 @@ impl Session {
     pub fn start(options: &EngineOptions) -> Result<Session, Refusal> {
         let limits = add::limits(options.limits)?;
         let store = options.state_dir.as_deref().map(Store::open).transpose()?;
-        let shell = Arc::new(machine::start(options)?);
+        let nodes_file = options.state_dir.as_deref().filter(|_| options.dht).map(nodes::file);
+        let kept = nodes_file.as_deref().map(nodes::load).unwrap_or_default();
+        let shell = Arc::new(machine::start(options, kept.ids)?);
         shell.command(Command::Limits { down: limits.0, up: limits.1 });
         let listening = shell.listening().to_vec();
         let shared = Arc::new(Shared {
             table: Mutex::default(),
             hub: Hub::default(),
             store,
-            nodes: options.state_dir.as_deref().map(nodes::file),
+            dht: options.dht,
+            nodes: nodes_file,
             died: AtomicBool::new(false),
         });
-        nodes::begin(options, &shell, shared.nodes.as_deref());
+        nodes::begin(options, &shell, kept.nodes);
         let stop = Arc::new(AtomicBool::new(false));
         let (its, engine, stopped) = (shared.clone(), shell.clone(), stop.clone());
         let news = std::thread::Builder::new()
@@ -124,6 +129,9 @@ impl Session {
         seating.torrent = id;
         engine.register(id, storage).map_err(machine::refusal)?;
         self.shared.hub.send([table.insert(id, torrent)]);
+        if self.shared.dht {
+            nodes::named_by(&seating.meta, engine.shell());
+        }
         engine.command(Command::Add(Box::new(seating)));
         Ok(id)
     }
@@ -287,11 +295,17 @@ impl Drop for Session {
 
 struct Engine<'a>(MutexGuard<'a, Option<Running>>);
 
+impl Engine<'_> {
+    fn shell(&self) -> &Arc<Shell> {
+        &self.0.as_ref().expect("held since it was seen to run").shell
+    }
+}
+
 impl std::ops::Deref for Engine<'_> {
     type Target = Shell;
 
     fn deref(&self) -> &Shell {
-        &self.0.as_ref().expect("held since it was seen to run").shell
+        self.shell()
     }
 }
 

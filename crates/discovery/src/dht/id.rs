@@ -59,7 +59,7 @@ fn checksum(ip: IpAddr, r: u8) -> u32 {
 /// What others say our address is. One voice a network, the last of [`Ballot::VOICES`] count, and a change takes
 /// more than half of them, so that a handful of liars can not make us move through the id space as they like.
 #[derive(Debug, Default)]
-pub(super) struct Ballot {
+pub struct Ballot {
     /// Bound: [`Ballot::VOICES`].
     voices: BTreeMap<Net, (u64, IpAddr)>,
     heard: u64,
@@ -68,12 +68,16 @@ pub(super) struct Ballot {
 
 impl Ballot {
     /// Voices that count.
-    pub(super) const VOICES: usize = 32;
+    pub const VOICES: usize = 32;
     /// Fewer than this elect nobody.
     const QUORUM: usize = 4;
 
     /// `source` says that we are `ip`. The new address if this changes it.
-    pub(super) fn vote(&mut self, ip: IpAddr, source: SocketAddr) -> Option<IpAddr> {
+    pub fn vote(&mut self, ip: IpAddr, source: SocketAddr) -> Option<IpAddr> {
+        if net::is_local(ip) || !net::can_be_sent_to(SocketAddr::new(ip, 1)) {
+            // How somebody of our own network sees us says nothing about how the world does.
+            return None;
+        }
         self.heard += 1;
         self.voices.insert(net::near(source), (self.heard, ip));
         if self.voices.len() > Ballot::VOICES {
@@ -89,7 +93,8 @@ impl Ballot {
         Some(ip)
     }
 
-    pub(super) fn elected(&self) -> Option<IpAddr> {
+    /// The address that won last.
+    pub fn elected(&self) -> Option<IpAddr> {
         self.elected
     }
 }

@@ -29,6 +29,7 @@ mod tests;
 
 pub use bloom::Bloom;
 pub use commands::{Announce, Busy, PeerSearch};
+pub use id::Ballot;
 pub use items::{Item, ItemError, SecretKey, Signed, mutable_target};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -43,7 +44,6 @@ use rand_core::{Rng, SeedableRng};
 use crate::tracker::Family;
 use asks::{AskId, Asks};
 use commands::Lookup;
-use id::Ballot;
 use items::ItemStore;
 use limits::Limits;
 use peers::PeerStore;

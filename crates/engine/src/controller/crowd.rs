@@ -54,6 +54,7 @@ impl Controller {
     /// Why it cannot stay.
     pub(super) fn join(&mut self, cx: &mut Cx<'_>, handed: &Handed) -> Result<(), Goodbye> {
         let Handed { addr, peer_id, outgoing, .. } = *handed;
+        self.make_room_for(cx, addr);
         self.finder.admit(cx.now, addr, peer_id, outgoing, self.peers.len())?;
         let mut peer = PeerConnection::new(cx.now, handed, Some(self.meta.piece_count()));
         peer.introduce_us(cx, self.package.have());
@@ -80,6 +81,18 @@ impl Controller {
         self.plan_pex(cx);
         self.plan_search();
         Ok(())
+    }
+
+    /// Where there are peers enough, the one whose connection is worth least leaves, if it is worth less than the
+    /// newcomer's (BEP 40).
+    fn make_room_for(&mut self, cx: &mut Cx<'_>, addr: SocketAddr) {
+        if !self.finder.is_crowded(self.peers.len()) {
+            return;
+        }
+        let peers = self.peers.iter().map(|(slot, peer)| (peer.addr(), slot));
+        if let Some(slot) = cx.lease.outside.worth_less(addr, peers) {
+            self.send_away(cx, slot, Goodbye::Crowded);
+        }
     }
 
     /// A peer told all it has.
@@ -130,9 +143,7 @@ impl Controller {
     /// Where a peer listens, and whether it is of use.
     pub(super) fn hello(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, hello: Hello) -> Result<(), Goodbye> {
         let Some(peer) = self.peers.get(slot) else { return Ok(()) };
-        if let Some(port) = hello.port.filter(|_| !peer.is_outgoing()) {
-            self.finder.listens_at(peer.addr(), port, cx.now);
-        }
+        self.finder.hello(cx, peer.addr(), peer.is_outgoing(), hello);
         self.note_seed(slot)
     }
 

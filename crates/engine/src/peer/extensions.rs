@@ -1,6 +1,6 @@
 //! The extension protocol on one connection (BEP 10): what the peer said about itself, and what we say.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use piecemeal_metainfo::{PieceIndex, Time};
@@ -29,6 +29,8 @@ const MOST_PEX: u32 = 6;
 pub struct Hello {
     /// Where it listens.
     pub port: Option<u16>,
+    /// How it sees us.
+    pub your_ip: Option<IpAddr>,
 }
 
 /// See the module.
@@ -238,6 +240,6 @@ impl PeerConnection {
         if let Some(upload_only) = hello.upload_only {
             self.extensions.upload_only = upload_only;
         }
-        Ok(Heard::Hello(Hello { port: hello.port }))
+        Ok(Heard::Hello(Hello { port: hello.port, your_ip: hello.your_ip }))
     }
 }

@@ -39,7 +39,12 @@ impl World {
             now: Time::ZERO,
             rng: Rng::from_seed([1; 32]),
             pool: BlockPool::new(4),
-            lease: Lease { down: Trunk::unlimited(), up: Trunk::unlimited(), upload_bufs: 0 },
+            lease: Lease {
+                down: Trunk::unlimited(),
+                up: Trunk::unlimited(),
+                upload_bufs: 0,
+                outside: Default::default(),
+            },
             out: Out::default(),
             peer: PeerConnection::new(Time::ZERO, &handed, Some(PIECES)),
         }
@@ -303,7 +308,7 @@ fn the_extension_handshake_is_heeded() {
     };
     let payload = hello.encode();
     let heard = world.hear(&bytes(&[Message::Extended { id: 0, payload: &payload }])).unwrap();
-    assert_eq!(heard, ["Hello(Hello { port: Some(4000) })"]);
+    assert_eq!(heard, ["Hello(Hello { port: Some(4000), your_ip: None })"]);
     assert_eq!((world.peer.client().as_str(), world.peer.room()), ("Other 1.0", 2));
     assert!(world.peer.is_upload_only() && !world.peer.is_seed());
     world.with(|peer, cx| peer.have_not(cx, PieceIndex(3)));

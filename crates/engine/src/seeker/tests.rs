@@ -83,7 +83,12 @@ impl World {
     fn new(hashes: InfoHashes, kinds: Vec<Kind>, told: usize) -> World {
         let peers: BTreeMap<_, _> = (1..).map(addr).zip(kinds.into_iter().map(Peer::new)).collect();
         let (mut rng, mut pool, mut out) = (Rng::from_seed([1; 32]), BlockPool::new(1), Out::default());
-        let mut lease = Lease { down: Trunk::unlimited(), up: Trunk::unlimited(), upload_bufs: 0 };
+        let mut lease = Lease {
+            down: Trunk::unlimited(),
+            up: Trunk::unlimited(),
+            upload_bufs: 0,
+            outside: Default::default(),
+        };
         let seeking = Seeking {
             torrent: T,
             hashes,

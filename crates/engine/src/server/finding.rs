@@ -4,8 +4,9 @@
 //! the torrent's Shard as a Note; what they want sent leaves by the lanes of the Server.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use piecemeal_discovery::dht::Ballot;
 use piecemeal_discovery::lsd::Lsd;
 use piecemeal_discovery::tracker::Fetch;
 use piecemeal_discovery::udp::{UdpOut, UdpTrackers};
@@ -13,7 +14,8 @@ use piecemeal_metainfo::{InfoHash, Time, TorrentId};
 use rand_chacha::rand_core::SeedableRng;
 
 use super::nodes::Nodes;
-use crate::cx::{Net, Note, Out, Rng, Settings};
+use crate::cx::{KeptNodes, Net, Note, Out, Rng, Settings};
+use crate::outside::Outside;
 use crate::swarm::PeerSource;
 
 /// See the module.
@@ -23,6 +25,9 @@ pub(super) struct Finding {
     udp_out: UdpOut,
     lsd: Option<Lsd>,
     nodes: Nodes,
+    /// By family: what peers and trackers say our address is.
+    ballots: [Ballot; 2],
+    outside: Outside,
     /// Torrents in their swarms that anybody may hear of: not the private ones (BEP 27).
     public: BTreeMap<TorrentId, InfoHash>,
     by_hash: BTreeMap<InfoHash, TorrentId>,
@@ -33,6 +38,8 @@ impl Finding {
         let mut rng = Rng::from_seed(seed);
         Finding {
             nodes: Nodes::new(settings, &mut rng),
+            ballots: Default::default(),
+            outside: Outside { port: settings.port, ..Outside::default() },
             lsd: settings.lsd.then(|| Lsd::new(settings.port, &mut rng)),
             rng,
             udp: UdpTrackers::new(),
@@ -66,10 +73,29 @@ impl Finding {
     pub(super) fn on_datagram(&mut self, now: Time, from: SocketAddr, bytes: &[u8], out: &mut Out) {
         // A dictionary is the DHT's; trackers answer with a small number first.
         if bytes.first() == Some(&b'd') {
-            return self.nodes.on_packet(now, from, bytes, out);
+            self.nodes.on_packet(now, from, bytes, out);
+            return self.tell_outside(out);
         }
         self.udp.on_datagram(now, &mut self.rng, from, bytes, &mut self.udp_out);
         self.drain(out);
+    }
+
+    /// Somebody says that we are at this address.
+    pub(super) fn seen_as(&mut self, now: Time, ip: IpAddr, by: SocketAddr, out: &mut Out) {
+        let ip = ip.to_canonical();
+        self.ballots[usize::from(ip.is_ipv6())].vote(ip, by);
+        self.nodes.seen_as(now, ip, by, out);
+        self.tell_outside(out);
+    }
+
+    /// Tells the Shards how the world sees us, if that changed. The DHT hears more voices than anyone.
+    fn tell_outside(&mut self, out: &mut Out) {
+        let elected =
+            |v4: bool| self.nodes.external_ip(v4).or_else(|| self.ballots[usize::from(!v4)].elected());
+        let outside = Outside { v4: elected(true), v6: elected(false), ..self.outside };
+        if std::mem::replace(&mut self.outside, outside) != outside {
+            out.notes.push(Note::Outside(outside));
+        }
     }
 
     /// Addresses where nodes of the DHT may be.
@@ -77,8 +103,8 @@ impl Finding {
         self.nodes.learn(addrs);
     }
 
-    /// Nodes of the DHT that are worth remembering.
-    pub(super) fn good_nodes(&self) -> Vec<SocketAddr> {
+    /// What of the DHT is worth remembering.
+    pub(super) fn kept_nodes(&self) -> KeptNodes {
         self.nodes.worth_keeping()
     }
 

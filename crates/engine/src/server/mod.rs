@@ -240,6 +240,7 @@ impl Server {
         match note {
             Note::Dial { torrent, to } => self.dial(now, torrent, to),
             Note::Node(addr) => self.finding.learn_nodes(&[addr]),
+            Note::SeenAs { ip, by } => self.finding.seen_as(now, ip, by, &mut self.out),
             Note::Left { conn } => {
                 self.handed.remove(&conn);
             }
@@ -314,7 +315,7 @@ impl Server {
     fn shut_down(&mut self) {
         self.shut = true;
         if self.settings.dht {
-            self.out.news.push(News::Nodes(self.finding.good_nodes()));
+            self.out.news.push(News::Nodes(self.finding.kept_nodes()));
         }
         while let Some(torrent) = self.directory.first() {
             self.remove(torrent, false);

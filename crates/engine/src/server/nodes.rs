@@ -4,7 +4,7 @@
 //! in its swarm. What peers it finds goes out as [`Note::Found`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use piecemeal_discovery::dht::{
@@ -15,7 +15,7 @@ use piecemeal_discovery::tracker::Family;
 use piecemeal_metainfo::{InfoHash, Time, TorrentId};
 use rand_core::Rng as _;
 
-use crate::cx::{Net, Note, Out, Rng, Settings};
+use crate::cx::{KeptNodes, Net, Note, Out, Rng, Settings};
 use crate::swarm::PeerSource;
 
 /// Nobody answered: we know no node yet, or the network is away.
@@ -46,12 +46,19 @@ struct Node {
 
 impl Nodes {
     pub(super) fn new(settings: &Settings, rng: &mut Rng) -> Nodes {
-        let families = [(settings.ipv4, Family::V4), (settings.ipv6, Family::V6)];
+        let families = [(settings.ipv4, Family::V4, 0), (settings.ipv6, Family::V6, 1)];
         let both = settings.ipv4 && settings.ipv6;
-        let nodes = families.into_iter().filter(|(spoken, _)| settings.dht && *spoken).map(|(_, family)| {
+        let nodes = families.into_iter().filter(|(spoken, ..)| settings.dht && *spoken);
+        let nodes = nodes.map(|(_, family, at)| {
             let mut seed = [0; 32];
             rng.fill_bytes(&mut seed);
-            let own = DhtSettings { want_other: both, ..DhtSettings::new(family) };
+            // Nobody can reach one without a port: others need not list it (BEP 43).
+            let own = DhtSettings {
+                id: settings.dht_ids[at],
+                read_only: settings.port == 0,
+                want_other: both,
+                ..DhtSettings::new(family)
+            };
             Node { dht: Dht::new(Time::ZERO, own, seed), family, searches: BTreeMap::new() }
         });
         Nodes {
@@ -82,12 +89,11 @@ impl Nodes {
         }
     }
 
-    /// Nodes that are worth remembering.
-    pub(super) fn worth_keeping(&self) -> Vec<SocketAddr> {
-        self.nodes
-            .iter()
-            .flat_map(|node| node.dht.save().into_iter().take(MOST_KEPT).map(|(_, addr)| addr))
-            .collect()
+    /// Our ids, and nodes that are worth remembering.
+    pub(super) fn worth_keeping(&self) -> KeptNodes {
+        let good = |node: &Node| node.dht.save().into_iter().take(MOST_KEPT).map(|(_, addr)| addr);
+        let id = |family| self.nodes.iter().find(|node| node.family == family).map(|node| node.dht.id());
+        KeptNodes { ids: [id(Family::V4), id(Family::V6)], nodes: self.nodes.iter().flat_map(good).collect() }
     }
 
     /// A datagram came that may be the DHT's.
@@ -99,6 +105,20 @@ impl Nodes {
         let other = before.first().or(behind.first()).map(|other| &other.dht);
         node.dht.on_packet(now, from, packet, other, &mut self.out);
         self.drain(now, at, out);
+    }
+
+    /// Somebody beside the DHT says that we are at this address.
+    pub(super) fn seen_as(&mut self, now: Time, ip: IpAddr, by: SocketAddr, out: &mut Out) {
+        for at in 0..self.nodes.len() {
+            self.nodes[at].dht.vote_external_ip(now, ip, by, &mut self.out);
+            self.drain(now, at, out);
+        }
+    }
+
+    /// Our address of that family, once enough agree.
+    pub(super) fn external_ip(&self, v4: bool) -> Option<IpAddr> {
+        let family = if v4 { Family::V4 } else { Family::V6 };
+        self.nodes.iter().find(|node| node.family == family)?.dht.external_ip()
     }
 
     /// Does what is due.

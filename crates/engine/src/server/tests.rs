@@ -7,6 +7,7 @@ use piecemeal_wire::handshake::HANDSHAKE_BYTES;
 
 use super::*;
 use crate::cx::{Change, Options};
+use crate::outside::Outside;
 
 mod random;
 
@@ -150,6 +151,32 @@ fn dialed(server: &mut Server, now: Time, conn: u64, to: SocketAddr) {
     assert_eq!(drain(server), [format!("dial #{} {to} 15s", number.0)]);
     server.on_dialed(now, number, to, Ok(ConnId(conn)));
     assert_eq!(drain(server), [format!("write {conn}")]);
+}
+
+// How the world sees us.
+
+#[test]
+fn what_enough_networks_say_our_address_is_the_shard_hears() {
+    for dht in [false, true] {
+        let mut server = Server::new(Settings { port: 6881, dht, ..settings() }, [0; 32]);
+        let ours = "5.6.7.8".parse().unwrap();
+        let mut say = |ip: &str, by: &str| {
+            server.on_note(at(0), Note::SeenAs { ip: ip.parse().unwrap(), by: addr(by) });
+            let told = server.out().notes.drain(..).map(|note| match note {
+                Note::Outside(outside) => outside,
+                _ => panic!("nothing else is to be said"),
+            });
+            told.collect::<Vec<_>>()
+        };
+        // One network has one voice, and a neighbour knows only our address at home.
+        for by in ["1.1.1.1:1", "1.1.1.2:1", "1.1.1.3:1", "1.1.1.4:1", "2.2.2.2:1", "0.0.0.0:0"] {
+            assert_eq!(say("5.6.7.8", by), []);
+            assert_eq!(say("192.168.0.2", by), []);
+        }
+        let outside = Outside { v4: Some(ours), v6: None, port: 6881 };
+        assert_eq!(say("5.6.7.8", "3.3.3.3:1"), [outside], "dht={dht}");
+        assert_eq!(say("5.6.7.8", "4.4.4.4:1"), []);
+    }
 }
 
 // Callers.

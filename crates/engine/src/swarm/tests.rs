@@ -43,7 +43,8 @@ fn dials_each_once_and_manual_first() {
         swarm.learn(host(n), PeerSource::Tracker, at(0));
     }
     swarm.learn(host(99), PeerSource::Manual, at(0));
-    let order: Vec<_> = std::iter::from_fn(|| swarm.next_to_dial(at(0), &mut rng)).collect();
+    let order: Vec<_> =
+        std::iter::from_fn(|| swarm.next_to_dial(at(0), &mut rng, &Outside::default())).collect();
     assert_eq!(order[0], host(99));
     let mut sorted = order.clone();
     sorted.sort_unstable();
@@ -53,17 +54,29 @@ fn dials_each_once_and_manual_first() {
 }
 
 #[test]
+fn of_those_due_the_one_worth_most_is_dialed_first() {
+    let (mut swarm, mut rng) = (swarm(), rng());
+    let [high, low]: [SocketAddr; 2] =
+        ["98.76.54.32:1", "123.213.32.234:1"].map(|addr| addr.parse().unwrap());
+    swarm.learn(low, PeerSource::Tracker, at(0));
+    swarm.learn(high, PeerSource::Tracker, at(0));
+    let outside = Outside { v4: Some("123.213.32.10".parse().unwrap()), v6: None, port: 1 };
+    let order: Vec<_> = std::iter::from_fn(|| swarm.next_to_dial(at(0), &mut rng, &outside)).collect();
+    assert_eq!(order, [high, low]);
+}
+
+#[test]
 fn failures_double_the_pause_and_end_in_oblivion() {
     let (mut swarm, mut rng, mut now) = (swarm(), rng(), at(0));
     swarm.learn(host(1), PeerSource::Tracker, now);
     for minutes in [1, 2, 4, 8, 16, 32] {
-        assert_eq!(swarm.next_to_dial(now, &mut rng), Some(host(1)));
+        assert_eq!(swarm.next_to_dial(now, &mut rng, &Outside::default()), Some(host(1)));
         swarm.dial_failed(host(1), now);
         swarm.dial_failed(host(1), now);
         let pause = swarm.next_due().since(now);
         let least = Duration::from_secs(minutes * 60);
         assert!(pause >= least && pause <= least * 5 / 4, "{minutes} min: {pause:?}");
-        assert_eq!(swarm.next_to_dial(now, &mut rng), None);
+        assert_eq!(swarm.next_to_dial(now, &mut rng, &Outside::default()), None);
         assert!(
             !swarm.learn(host(1), PeerSource::Dht, now),
             "hearing of it again does not shorten the pause"
@@ -71,7 +84,7 @@ fn failures_double_the_pause_and_end_in_oblivion() {
         assert_eq!(swarm.next_due().since(now), pause);
         now = swarm.next_due();
     }
-    swarm.next_to_dial(now, &mut rng);
+    swarm.next_to_dial(now, &mut rng, &Outside::default());
     swarm.dial_failed(host(1), now);
     assert_eq!(swarm.counts(), SwarmCounts::default());
 }
@@ -82,14 +95,14 @@ fn manual_peers_are_retried_for_ever() {
     swarm.learn(host(1), PeerSource::Manual, now);
     let mut pauses = Vec::new();
     for _ in 0..40 {
-        assert_eq!(swarm.next_to_dial(now, &mut rng), Some(host(1)));
+        assert_eq!(swarm.next_to_dial(now, &mut rng, &Outside::default()), Some(host(1)));
         swarm.dial_failed(host(1), now);
         pauses.push(swarm.next_due().since(now).as_millis());
         now = swarm.next_due();
     }
     assert!((1_000..=1_250).contains(&pauses[0]) && (2_000..=2_500).contains(&pauses[1]), "{pauses:?}");
     assert!(pauses[10..].iter().all(|pause| *pause == 30_000), "{pauses:?}");
-    assert_eq!(swarm.next_to_dial(now, &mut rng), Some(host(1)));
+    assert_eq!(swarm.next_to_dial(now, &mut rng, &Outside::default()), Some(host(1)));
     swarm.connected(host(1), id(1), false, now).unwrap();
     swarm.disconnected(host(1), now, Why::Normal);
     assert_eq!(swarm.next_due(), now + Duration::from_secs(1));
@@ -98,7 +111,7 @@ fn manual_peers_are_retried_for_ever() {
     swarm.dialed(host(2));
     swarm.dial_failed(host(2), now);
     swarm.learn(host(2), PeerSource::Manual, now);
-    assert_eq!(swarm.next_to_dial(now, &mut rng), Some(host(2)));
+    assert_eq!(swarm.next_to_dial(now, &mut rng, &Outside::default()), Some(host(2)));
 }
 
 #[test]
@@ -124,7 +137,7 @@ fn a_peer_that_always_faults_is_forgotten() {
     let (mut swarm, mut rng, mut now) = (swarm(), rng(), at(0));
     swarm.learn(host(1), PeerSource::Tracker, now);
     for _ in 0..7 {
-        assert_eq!(swarm.next_to_dial(now, &mut rng), Some(host(1)));
+        assert_eq!(swarm.next_to_dial(now, &mut rng, &Outside::default()), Some(host(1)));
         swarm.connected(host(1), id(1), false, now).unwrap();
         swarm.disconnected(host(1), now, Why::Fault);
         now = swarm.next_due();
@@ -161,7 +174,7 @@ fn a_caller_is_dialed_only_where_it_listens() {
     assert_eq!(swarm.counts(), SwarmCounts::default());
 
     swarm.learn(listens, PeerSource::Tracker, at(2));
-    assert_eq!(swarm.next_to_dial(at(2), &mut rng), Some(listens));
+    assert_eq!(swarm.next_to_dial(at(2), &mut rng, &Outside::default()), Some(listens));
     swarm.connected(caller, id(1), true, at(2)).unwrap();
     swarm.listens_at(caller, 6881, at(3));
     swarm.set_seed(caller, true);
@@ -226,20 +239,20 @@ fn an_ip_address_may_be_crowded() {
     }
     swarm.learn(host(1), PeerSource::Tracker, at(1));
     for n in 1..=2 {
-        let addr = swarm.next_to_dial(at(0), &mut rng).unwrap();
+        let addr = swarm.next_to_dial(at(0), &mut rng, &Outside::default()).unwrap();
         swarm.connected(addr, id(n), false, at(0)).unwrap();
     }
     assert_eq!(swarm.connected(local(99), id(3), true, at(0)), Err(Refusal::Crowded));
     assert!(swarm.connected(local(40), id(3), false, at(0)).is_err());
     assert_eq!(
-        swarm.next_to_dial(at(1), &mut rng),
+        swarm.next_to_dial(at(1), &mut rng, &Outside::default()),
         Some(host(1)),
         "the crowd does not hide who stands behind"
     );
-    assert_eq!(swarm.next_to_dial(at(1), &mut rng), None);
+    assert_eq!(swarm.next_to_dial(at(1), &mut rng, &Outside::default()), None);
     let (one, _) = swarm.known.iter().find(|(_, known)| known.state == State::Connected).unwrap();
     swarm.disconnected(*one, at(2), Why::Normal);
-    assert!(swarm.next_to_dial(at(61), &mut rng).is_some());
+    assert!(swarm.next_to_dial(at(61), &mut rng, &Outside::default()).is_some());
 }
 
 #[test]
@@ -249,10 +262,13 @@ fn seeds_are_not_dialed_by_seeds() {
     swarm.learn(host(2), PeerSource::Tracker, at(0));
     swarm.set_seed(host(1), true);
     swarm.set_seeding(true);
-    assert_eq!(swarm.next_to_dial(at(0), &mut rng), Some(host(2)));
-    assert_eq!((swarm.next_to_dial(at(0), &mut rng), swarm.next_due()), (None, Time::NEVER));
+    assert_eq!(swarm.next_to_dial(at(0), &mut rng, &Outside::default()), Some(host(2)));
+    assert_eq!(
+        (swarm.next_to_dial(at(0), &mut rng, &Outside::default()), swarm.next_due()),
+        (None, Time::NEVER)
+    );
     swarm.set_seeding(false);
-    assert_eq!(swarm.next_to_dial(at(0), &mut rng), Some(host(1)));
+    assert_eq!(swarm.next_to_dial(at(0), &mut rng, &Outside::default()), Some(host(1)));
 }
 
 #[test]
@@ -336,7 +352,7 @@ proptest! {
             match op {
                 Op::Learn(n, source) => drop(swarm.learn(place(n), source, now)),
                 Op::Dial => {
-                    if let Some(addr) = swarm.next_to_dial(now, &mut rng) {
+                    if let Some(addr) = swarm.next_to_dial(now, &mut rng, &Outside::default()) {
                         prop_assert!(!swarm.is_banned(addr.ip()) && !swarm.is_connected(addr));
                         prop_assert!(swarm.known[&addr].due <= now);
                     } else {
