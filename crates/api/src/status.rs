@@ -234,6 +234,12 @@ pub struct TrackerStatus {
     /// Peers without, by its count.
     #[serde(default)]
     pub leeches: Option<u32>,
+    /// How often the torrent was completed, by its count; few trackers tell.
+    #[serde(default)]
+    pub downloads: Option<u32>,
+    /// Seconds since `seeds` and `leeches` were told.
+    #[serde(default)]
+    pub counted_s: Option<u64>,
     /// Seconds until the next announce.
     #[serde(default)]
     pub next_s: Option<u64>,

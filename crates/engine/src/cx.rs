@@ -319,6 +319,8 @@ pub enum Change {
     Recheck,
     /// Ask the trackers now.
     Announce,
+    /// Somebody looks: while the torrent does not run, its trackers may be asked for counts (BEP 48).
+    Look,
     /// Make resume facts now; answered by [`News::Facts`].
     Save,
 }

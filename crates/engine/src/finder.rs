@@ -238,6 +238,13 @@ impl Finder {
         self.trackers.announce_now(now);
     }
 
+    /// Somebody looks at a torrent that may not be running: asks for counts that are missing.
+    pub(crate) fn look(&mut self, cx: &mut Cx<'_>) {
+        let mut fetches = Vec::new();
+        self.trackers.look(cx.now, &mut fetches);
+        self.fetch(cx, fetches);
+    }
+
     /// The download is complete.
     pub(crate) fn complete(&mut self, now: Time) {
         self.trackers.complete(now);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use piecemeal_api::{
     AddTorrent, Cancel, Client, Content, Details, EngineOptions, Event, Events, Farewell, Limits, Options,
-    Refusal, ResolveRequest, Resolved, Status,
+    Refusal, ResolveRequest, Resolved, State, Status,
 };
 use piecemeal_engine::cx::{Change, Command, News};
 use piecemeal_metainfo::TorrentId;
@@ -227,12 +227,19 @@ impl Session {
         self.shared.table().status(id)
     }
 
-    /// The same with peers, trackers and files.
+    /// The same with peers, trackers and files. Trackers of a paused torrent are asked for counts, every half hour at
+    /// most; a later look tells them.
     ///
     /// # Errors
     /// As [`Session::status`].
     pub fn details(&self, id: TorrentId) -> Result<Details, Refusal> {
-        self.shared.table().details(id)
+        let details = self.shared.table().details(id)?;
+        if details.status.state == State::Paused
+            && let Ok(engine) = self.engine()
+        {
+            engine.command(Command::Change(id, Change::Look));
+        }
+        Ok(details)
     }
 
     /// How all torrents stand, in order of adding.

@@ -61,6 +61,8 @@ struct Stand {
     /// In a Snapshot it was in trouble, and of what kind was not told.
     untold: bool,
     snapshot: Option<Box<Snapshot>>,
+    /// When that was heard.
+    heard: Instant,
     have: Option<Arc<Bitfield>>,
     /// At most [`GIVERS_MAX`].
     givers: BTreeSet<SocketAddr>,
@@ -220,6 +222,7 @@ impl Torrent {
             trouble: None,
             untold: false,
             snapshot: None,
+            heard: Instant::now(),
             have: None,
             givers: BTreeSet::new(),
             recovering: false,
@@ -282,7 +285,7 @@ impl Torrent {
             }
         }
         let state = self.state_of(&snapshot);
-        self.stand.snapshot = Some(snapshot);
+        (self.stand.snapshot, self.stand.heard) = (Some(snapshot), Instant::now());
         self.enter(id, state, events);
         self.recovered_if_seen(id, events);
         self.complete_if_seen(id, events);
@@ -403,7 +406,9 @@ impl Torrent {
     fn details(&self, id: TorrentId) -> Details {
         let snapshot = self.stand.snapshot.as_deref();
         let trackers = |snapshot: &Snapshot| {
-            snapshot.trackers.iter().map(|tracker| words::tracker(tracker, snapshot.at)).collect()
+            // A torrent that rests tells nothing for hours, and time goes on.
+            let now = snapshot.at + self.stand.heard.elapsed();
+            snapshot.trackers.iter().map(|tracker| words::tracker(tracker, now)).collect()
         };
         let files = self.meta.files().iter().enumerate().filter(|(_, file)| !file.pad);
         let file = |(at, file): (usize, &piecemeal_metainfo::FileEntry)| FileStatus {

@@ -115,6 +115,8 @@ pub(crate) fn tracker(status: &tracker::TrackerStatus, at: Time) -> api::Tracker
         last_error: status.last_error.clone(),
         seeds: status.seeds,
         leeches: status.leeches,
+        downloads: status.downloads,
+        counted_s: status.counted.map(|counted| at.since(counted).as_secs()),
         next_s: (status.next != Time::NEVER).then(|| status.next.since(at).as_secs()),
     }
 }

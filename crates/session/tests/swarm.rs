@@ -13,6 +13,7 @@ use piecemeal::api::{
     Options, Refusal, Selection, State, Status, TorrentId, Verify, Work,
 };
 use piecemeal::{EventStream, Session, tools};
+use piecemeal_wire::tracker as wire;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const PIECE: u64 = 32 << 10;
@@ -348,4 +349,36 @@ fn without_an_address_the_first_free_port_is_taken() {
     assert!(one.listening().iter().all(|addr| addr.port() == port(&one)));
     let taken = Session::start(&EngineOptions { listen: vec![one.listening()[0]], ..options() });
     assert!(matches!(taken.map(drop), Err(Refusal::Listen { .. })));
+}
+
+#[test]
+fn a_look_at_a_paused_torrent_brings_counts() {
+    use piecemeal_shell::http::{Answer, Asked, ServeLimits, serve};
+    let (tell, told) = std::sync::mpsc::channel();
+    let answer = move |asked: &Asked<'_>| {
+        let (query, at) = (asked.query().to_owned(), asked.path().to_owned());
+        let hash = wire::parse_scrape_query(&query).unwrap()[0];
+        let counts = wire::ScrapeCounts { complete: 3, downloaded: 50, incomplete: 4 };
+        let body = wire::ScrapeAnswer { files: vec![(hash, counts)], min_request_interval: None }.encode();
+        tell.send(at).unwrap();
+        Answer { status: 200, content_type: "text/plain", body }
+    };
+    let server = serve(vec!["127.0.0.1:0".parse().unwrap()], answer, ServeLimits::default()).unwrap();
+    let stage = Stage::new(3);
+    let session = stage.leech("leech");
+    let mut add = stage.add("leech");
+    add.paused = true;
+    let url = format!("http://{}/announce", server.addrs()[0]);
+    add.trackers = vec![url];
+    let id = session.add(add).unwrap();
+    wait(&session, id, |status| status.state == State::Paused);
+    assert_eq!(session.details(id).unwrap().trackers[0].seeds, None);
+    assert_eq!(told.recv_timeout(PATIENCE), Ok("/scrape".into()));
+    wait(&session, id, |_| session.details(id).unwrap().trackers[0].seeds.is_some());
+    let tracker = session.details(id).unwrap().trackers.remove(0);
+    assert_eq!((tracker.seeds, tracker.leeches, tracker.downloads), (Some(3), Some(4), Some(50)));
+    assert!(tracker.counted_s.is_some() && tracker.next_s.is_none());
+    farewell(&session);
+    assert!(told.try_recv().is_err(), "asked once, and no announce");
+    server.stop();
 }

@@ -74,6 +74,8 @@ pub(super) struct Lane {
     pub(super) tracker_id: Option<Vec<u8>>,
     pub(super) seeds: Option<u32>,
     pub(super) leeches: Option<u32>,
+    /// When either was told last.
+    pub(super) counted: Option<Time>,
     /// When the next announce is due, by the tracker's wish or ours.
     pub(super) next: Time,
     /// Before this not even the user's wish counts.
@@ -98,6 +100,7 @@ impl Lane {
             tracker_id: None,
             seeds: None,
             leeches: None,
+            counted: None,
             next: Time::NEVER,
             not_before: Time::ZERO,
             failures: 0,
@@ -223,6 +226,9 @@ impl Lane {
         self.tracker_id = answer.tracker_id.clone().or(self.tracker_id.take());
         self.seeds = answer.complete.or(self.seeds);
         self.leeches = answer.incomplete.or(self.leeches);
+        if answer.complete.is_some() || answer.incomplete.is_some() {
+            self.counted = Some(now);
+        }
         self.failures = 0;
         self.not_before = now + at_least;
         self.next = now + interval;

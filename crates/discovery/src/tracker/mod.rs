@@ -1,4 +1,4 @@
-//! The tracker client of one torrent (BEP 3, 7, 12, 23, 24, 31): whom to ask, when, and what the answers mean.
+//! The tracker client of one torrent (BEP 3, 7, 12, 23, 24, 31, 48): whom to ask, when, and what the answers mean.
 //!
 //! Owns the tiers, what each tracker was told, and when each is asked again. How it is asked is not its business: a
 //! question leaves as a [`Fetch`] and comes back through [`Trackers::on_fetched`], exactly once. Those of `http` and
@@ -17,10 +17,13 @@
 //! 3. *Nothing hurries but events.* Few peers are no reason to ask a tracker before its interval is over.
 //! 4. `completed` is repeated until it is answered, but to a tracker that another one has replaced it goes once, as a
 //!    courtesy.
+//! 5. *Scrapes are for people.* Announces bring counts; a scrape goes where they brought none, or where a torrent that
+//!    does not run is looked at ([`Trackers::look`]): one tracker a tier, and each at most once in half an hour.
 
 mod answer;
 mod lane;
 mod one;
+mod tally;
 mod tier;
 mod voice;
 
@@ -132,6 +135,10 @@ pub struct TrackerStatus {
     pub seeds: Option<u32>,
     /// Leeches by its count.
     pub leeches: Option<u32>,
+    /// How often the torrent was completed, by its count; only a scrape tells (BEP 48).
+    pub downloads: Option<u32>,
+    /// When `seeds` and `leeches` were told.
+    pub counted: Option<Time>,
     /// When it is asked next; `Time::NEVER`: not by itself.
     pub next: Time,
 }
@@ -232,7 +239,16 @@ impl Trackers {
         }
     }
 
-    /// Whether all that was asked was answered; after `stop`, whether the farewells are over.
+    /// Somebody looks at a torrent that does not run: appends scrapes (BEP 48) where no counts were told for half an
+    /// hour. May be called as often as one likes. While it runs nothing happens: announces bring counts.
+    pub fn look(&mut self, now: Time, out: &mut Vec<Fetch>) {
+        if !self.running {
+            let voice = &mut self.voice;
+            self.tiers.iter_mut().for_each(|tier| tier.look(now, voice, out));
+        }
+    }
+
+    /// Whether all that was asked was answered, scrapes apart; after `stop`, whether the farewells are over.
     ///
     /// Then an announce that `stop` cut off is not waited for: it may hang six times as long as a farewell.
     pub fn is_quiet(&self) -> bool {
@@ -247,7 +263,7 @@ impl Trackers {
         }
     }
 
-    /// Appends the announces that are due. Afterwards `next_due` lies ahead of `now`.
+    /// Appends the announces, and the scrapes they made necessary, that are due. Afterwards `next_due` lies ahead of `now`.
     pub fn heartbeat<R: Rng + ?Sized>(
         &mut self,
         now: Time,
@@ -271,7 +287,7 @@ impl Trackers {
     }
 
     /// A tracker answered. `None`: nothing of interest (an answer to a `stopped`, an unknown number, one family's
-    /// failure while another works or is still out).
+    /// failure while another works or is still out), or counts, which [`Trackers::status`] tells.
     pub fn on_fetched<R: Rng + ?Sized>(
         &mut self,
         now: Time,
@@ -279,6 +295,11 @@ impl Trackers {
         id: FetchId,
         result: Result<&[u8], FetchFailure>,
     ) -> Option<Heard> {
+        let info_hash = self.voice.info_hash();
+        if let Some(tracker) = self.tiers.iter_mut().find_map(|tier| tier.scraped(id)) {
+            tracker.on_scraped(now, info_hash, result);
+            return None;
+        }
         let (tier, tracker, lane) = self
             .tiers
             .iter_mut()

@@ -4,14 +4,15 @@
 
 use std::time::Duration;
 
-use piecemeal_metainfo::Time;
-use piecemeal_wire::tracker::{AnnounceAnswer, Event};
+use piecemeal_metainfo::{InfoHash, Time};
+use piecemeal_wire::tracker::{AnnounceAnswer, Event, scrape_url};
 use rand_core::Rng;
 
 use super::answer::Answer;
 use super::lane::{Condition, Kind, Lane};
+use super::tally::{PAUSE, Tally};
 use super::voice::Voice;
-use super::{AnnounceFacts, Family, Fetch, FetchId, Identity, Outcome, TrackerState};
+use super::{AnnounceFacts, Family, Fetch, FetchFailure, FetchId, Identity, Outcome, TrackerState};
 use crate::udp;
 
 /// Longer URLs are nobody's tracker; servers refuse requests of 8 KiB, and we add a few hundred bytes.
@@ -25,6 +26,18 @@ pub(super) struct Tracker {
     lanes: Vec<Lane>,
     /// What went wrong last, or why it can not be asked.
     last_error: Option<String>,
+    /// `None` if there is no URL to scrape at.
+    tally: Option<Tally>,
+}
+
+/// Peers by a tracker's count, and when it told that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) seeds: Option<u32>,
+    pub(super) leeches: Option<u32>,
+    pub(super) downloads: Option<u32>,
+    /// Of the first two.
+    pub(super) at: Option<Time>,
 }
 
 /// What an answer means to the tier.
@@ -46,7 +59,9 @@ impl Tracker {
         if unfit.is_some() {
             lanes.clear();
         }
-        Tracker { url: url.to_owned(), lanes, last_error: unfit.map(str::to_owned) }
+        let tally = lanes.first().filter(|_| scrape_url(url, &[]).is_some());
+        let tally = tally.map(|lane| Tally::new(lane.family));
+        Tracker { url: url.to_owned(), lanes, last_error: unfit.map(str::to_owned), tally }
     }
 
     pub(super) fn lanes_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
@@ -114,6 +129,7 @@ impl Tracker {
     }
 
     pub(super) fn stop(&mut self, voice: &mut Voice, facts: &AnnounceFacts, out: &mut Vec<Fetch>) {
+        self.tally.iter_mut().for_each(Tally::rest);
         for lane in &mut self.lanes {
             if lane.stop() {
                 let id = lane.tracker_id.as_deref();
@@ -122,6 +138,38 @@ impl Tracker {
                 out.push(fetch);
             }
         }
+    }
+
+    /// When a scrape is due.
+    pub(super) fn scrape_due(&self) -> Time {
+        self.tally.as_ref().map_or(Time::NEVER, Tally::due)
+    }
+
+    /// Whether counts are new, or on their way.
+    pub(super) fn is_counted(&self, now: Time) -> bool {
+        let new = self.counts().at.is_some_and(|at| now.since(at) < PAUSE);
+        new || self.tally.as_ref().is_some_and(Tally::is_asked)
+    }
+
+    /// Scrapes, if that may be now. True if so.
+    pub(super) fn scrape(&mut self, now: Time, voice: &mut Voice, out: &mut Vec<Fetch>) -> bool {
+        let Some(tally) = self.tally.as_mut().filter(|tally| tally.may_ask(now)) else { return false };
+        let Some(fetch) = voice.scrape(&self.url, tally.family()) else { return false };
+        tally.asked(now, fetch.id);
+        out.push(fetch);
+        true
+    }
+
+    /// Whether `id` is a scrape that is out.
+    pub(super) fn is_scraped_by(&self, id: FetchId) -> bool {
+        self.tally.as_ref().is_some_and(|tally| tally.knows(id))
+    }
+
+    /// The answer to the scrape that is out.
+    pub(super) fn on_scraped(&mut self, now: Time, info_hash: InfoHash, result: Result<&[u8], FetchFailure>) {
+        let Some(tally) = &mut self.tally else { return };
+        let other = self.lanes.iter().map(|lane| lane.family).find(|family| *family != tally.family());
+        tally.on_fetched(now, info_hash, other, result);
     }
 
     /// The lane on which `id` is out.
@@ -143,6 +191,10 @@ impl Tracker {
             (Kind::Past, _) => return Verdict::Silence,
             (kind, Answer::Taken(answer)) => {
                 let interval = lane.taken(now, &answer);
+                let counted = answer.complete.is_some() && answer.incomplete.is_some();
+                if let Some(tally) = self.tally.as_mut().filter(|_| !counted) {
+                    tally.want(lane.family);
+                }
                 self.last_error = None;
                 let outcome = answered(answer, interval);
                 return if kind == Kind::Announce { Verdict::Works(outcome) } else { Verdict::Says(outcome) };
@@ -175,10 +227,22 @@ impl Tracker {
         self.last_error.as_deref()
     }
 
-    /// Seeds and leeches by its count. Each family's announce may count that family alone, so the larger is nearer.
-    pub(super) fn counts(&self) -> (Option<u32>, Option<u32>) {
+    /// Its counts: by what it said last. Each family's announce may count that family alone, so the larger is nearer.
+    pub(super) fn counts(&self) -> Counts {
         let largest = |count: fn(&Lane) -> Option<u32>| self.lanes.iter().filter_map(count).max();
-        (largest(|lane| lane.seeds), largest(|lane| lane.leeches))
+        let told = self.lanes.iter().filter_map(|lane| lane.counted).max();
+        let scraped = self.tally.as_ref().and_then(Tally::counts);
+        let Some((scraped, at)) = scraped else {
+            let (seeds, leeches) = (largest(|lane| lane.seeds), largest(|lane| lane.leeches));
+            return Counts { seeds, leeches, downloads: None, at: told };
+        };
+        let newer = |count: fn(&Lane) -> Option<u32>| largest(count).filter(|_| told > Some(at));
+        Counts {
+            seeds: newer(|lane| lane.seeds).or(Some(scraped.complete)),
+            leeches: newer(|lane| lane.leeches).or(Some(scraped.incomplete)),
+            downloads: Some(scraped.downloaded),
+            at: told.max(Some(at)),
+        }
     }
 
     /// The last lane has failed: what to say of them all, and when the first is tried again.

@@ -1,6 +1,6 @@
 //! One tier: whose turn it is (BEP 12).
 //!
-//! Owns the order. Trackers are tried from the front; one that has failed is passed over until its pause is over, one
+//! Owns the order, and for whom of them counts are asked. Trackers are tried from the front; one that has failed is passed over until its pause is over, one
 //! that works ends the search, and whoever answers moves to the front. So behind a tracker that works nobody is asked
 //! (but for the courtesy of a `completed`), and while one is being asked the others wait.
 
@@ -63,6 +63,23 @@ impl Tier {
                 .iter_mut()
                 .for_each(|tracker| tracker.courtesies(now, voice, facts, out));
         }
+        for tracker in self.trackers.iter_mut().filter(|tracker| tracker.scrape_due() <= now) {
+            tracker.scrape(now, voice, out);
+        }
+    }
+
+    /// Scrapes the first tracker that may be, unless there are counts already or one is being scraped.
+    pub(super) fn look(&mut self, now: Time, voice: &mut Voice, out: &mut Vec<Fetch>) {
+        for tracker in &mut self.trackers {
+            if tracker.is_counted(now) || tracker.scrape(now, voice, out) {
+                return;
+            }
+        }
+    }
+
+    /// The tracker that `id` is a scrape of.
+    pub(super) fn scraped(&mut self, id: FetchId) -> Option<&mut Tracker> {
+        self.trackers.iter_mut().find(|tracker| tracker.is_scraped_by(id))
     }
 
     /// When the heartbeat has something to do. It finds the same tracker as [`Tier::turn`] would at that time: the
@@ -78,7 +95,8 @@ impl Tier {
                 self.trackers[..reach].iter().map(Tracker::next).min().unwrap_or(Time::NEVER)
             }
         };
-        announce.min(courtesy)
+        let scrape = self.trackers.iter().map(Tracker::scrape_due).min().unwrap_or(Time::NEVER);
+        announce.min(courtesy).min(scrape)
     }
 
     /// Where `id` is out: which tracker, which lane.
@@ -112,14 +130,16 @@ impl Tier {
     pub(super) fn status(&self, running: bool, all: &mut Vec<TrackerStatus>) {
         let mut planned = running;
         for tracker in &self.trackers {
-            let (seeds, leeches) = tracker.counts();
+            let counts = tracker.counts();
             all.push(TrackerStatus {
                 url: tracker.url.clone(),
                 tier: self.number,
                 state: tracker.state(),
                 last_error: tracker.last_error().map(str::to_owned),
-                seeds,
-                leeches,
+                seeds: counts.seeds,
+                leeches: counts.leeches,
+                downloads: counts.downloads,
+                counted: counts.at,
                 next: if planned { tracker.next() } else { Time::NEVER },
             });
             // Those behind are asked if this one fails, not before.

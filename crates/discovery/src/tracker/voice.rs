@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use piecemeal_wire::tracker::{AnnounceRequest, Event, MAX_PEERS, announce_url};
+use piecemeal_metainfo::InfoHash;
+use piecemeal_wire::tracker::{AnnounceRequest, Event, MAX_PEERS, announce_url, scrape_url};
 
 use super::{AnnounceFacts, Family, Fetch, FetchId, Identity};
 use crate::udp;
@@ -35,6 +36,11 @@ impl Voice {
     #[cfg(test)]
     pub(super) fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Of which torrent we speak.
+    pub(super) fn info_hash(&self) -> InfoHash {
+        self.identity.info_hash
     }
 
     /// A run is over: the next one counts from here.
@@ -69,13 +75,23 @@ impl Voice {
             supportcrypto: false,
             ..AnnounceRequest::new(self.identity.info_hash, self.identity.peer_id, port)
         };
+        let timeout = if farewell { FAREWELL_TIMEOUT } else { patience(url) };
+        Fetch { id: self.next_id(), url: announce_url(url, &request), family, timeout }
+    }
+
+    /// The request for counts at the tracker announced to at `url`; `None` if it has no URL for that.
+    pub(super) fn scrape(&mut self, url: &str, family: Family) -> Option<Fetch> {
+        let scrape = scrape_url(url, &[self.identity.info_hash])?;
+        Some(Fetch { id: self.next_id(), url: scrape, family, timeout: patience(url) })
+    }
+
+    fn next_id(&mut self) -> FetchId {
         let id = FetchId(self.next_id);
         self.next_id += 1;
-        let timeout = match udp::place(url) {
-            _ if farewell => FAREWELL_TIMEOUT,
-            Some(_) => udp::PATIENCE,
-            None => TIMEOUT,
-        };
-        Fetch { id, url: announce_url(url, &request), family, timeout }
+        id
     }
+}
+
+fn patience(url: &str) -> Duration {
+    if udp::place(url).is_some() { udp::PATIENCE } else { TIMEOUT }
 }

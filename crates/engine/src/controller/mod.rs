@@ -219,6 +219,8 @@ impl Controller {
                 self.finder.announce_now(cx.now);
                 self.plan_search();
             }
+            // Nothing changed; what the trackers answer will.
+            Change::Look => return self.finder.look(cx),
             Change::Save => self.package.ask_facts(cx.now, &mut cx.out.disk),
         }
         self.touch(cx.now);

@@ -229,16 +229,23 @@ fn details_count_bytes_of_files_in_verified_pieces() {
         last_error: None,
         seeds: Some(1),
         leeches: None,
+        downloads: Some(9),
+        counted: Some(Time::ZERO),
         next: Time::from_nanos(5_000_000_000),
     }];
     let have = Some(Arc::new(facts(&meta, &[1, 2]).have));
-    let first = Snapshot { have, trackers, ..snapshot(cx::State::Downloading, 2) };
+    let first = Snapshot { have, trackers: trackers.clone(), ..snapshot(cx::State::Downloading, 2) };
     hear(&mut table, News::Snapshot(Box::new(first)));
     // The next one does not repeat which pieces there are.
     hear(&mut table, seen(cx::State::Downloading, 2));
     let details = table.details(id).unwrap();
     let files: Vec<_> = details.files.iter().map(|file| (file.have_bytes, file.selected)).collect();
     assert_eq!(files, [(1, true), (u64::from(PIECE) + 1, false)]);
+    let first = Snapshot { trackers, ..snapshot(cx::State::Paused, 2) };
+    hear(&mut table, News::Snapshot(Box::new(first)));
+    let tracker = table.details(id).unwrap().trackers.remove(0);
+    assert_eq!((tracker.seeds, tracker.downloads, tracker.leeches), (Some(1), Some(9), None));
+    assert!(tracker.counted_s.is_some() && tracker.next_s <= Some(5), "{tracker:?}");
     assert_eq!(details.files[1].path, "show/b");
 }
 

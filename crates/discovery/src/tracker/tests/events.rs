@@ -9,7 +9,7 @@ fn an_announce_says_all_there_is_to_say() {
     (world.facts.uploaded, world.facts.downloaded, world.facts.want) = (5, 6, 9_999);
     world.beat();
     let fetch = &world.out[0];
-    assert!(fetch.url.starts_with("https://c.example/announce?passkey=1&info_hash=hhhhhhhhhhhhhhhhhhhh&"));
+    assert!(fetch.url.starts_with("https://c.example/tracker?passkey=1&info_hash=hhhhhhhhhhhhhhhhhhhh&"));
     let table = [
         ("peer_id", Some("pppppppppppppppppppp")),
         ("port", Some("6881")),
@@ -53,6 +53,8 @@ fn an_answer_tells_all_there_is_to_tell() {
         last_error: None,
         seeds: Some(3),
         leeches: Some(4),
+        downloads: None,
+        counted: Some(world.now),
         next: world.now + 900 * SECOND,
     };
     assert_eq!(world.trackers.status(), [status]);

@@ -62,6 +62,7 @@ enum Step {
     Stop,
     Complete,
     Wish,
+    Look,
     /// Beat at `next_due`, if that is within a day.
     Wait,
     /// Let seconds pass, and beat.
@@ -97,6 +98,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Stop),
         1 => Just(Step::Complete),
         1 => Just(Step::Wish),
+        1 => Just(Step::Look),
         6 => Just(Step::Wait),
         3 => (0..4_000_u32).prop_map(Step::Pass),
         8 => (0..8_usize, 0..REPLIES).prop_map(|(which, reply)| Step::Answer(which, reply)),
@@ -122,11 +124,20 @@ struct Ledger {
 /// Checks each request against the books.
 struct Books {
     ledgers: BTreeMap<(char, Family), Ledger>,
+    /// Scrapes that are out, and when the last one left. One that found no address bothered nobody.
+    scrapes: BTreeMap<char, (bool, Option<Time>)>,
 }
 
 impl Books {
     fn sent(&mut self, fetch: &Fetch, now: Time, left: u64) {
         let (host, family, event) = said(fetch);
+        if is_scrape(fetch) {
+            let (out, last) = self.scrapes.entry(host).or_default();
+            assert!(!*out, "two scrapes out");
+            assert!(last.is_none_or(|last| now.since(last) >= INTERVAL), "scraped too often");
+            (*out, *last) = (true, Some(now));
+            return;
+        }
         let ledger = self.ledgers.entry((host, family)).or_default();
         if event == "stopped" {
             assert!(ledger.farewell.is_none(), "two farewells");
@@ -157,6 +168,12 @@ impl Books {
 
     fn answered(&mut self, fetch: &Fetch, now: Time, number: usize) {
         let (host, family, _) = said(fetch);
+        if is_scrape(fetch) {
+            let (out, last) = self.scrapes.get_mut(&host).unwrap();
+            *out = false;
+            last.take_if(|_| number == 0);
+            return;
+        }
         let ledger = self.ledgers.get_mut(&(host, family)).unwrap();
         ledger.cut.take_if(|id| *id == fetch.id);
         ledger.farewell.take_if(|id| *id == fetch.id);
@@ -181,11 +198,15 @@ impl Books {
     }
 }
 
+fn is_scrape(fetch: &Fetch) -> bool {
+    fetch.url.contains("/scrape?")
+}
+
 fn live(steps: &[Step], seed: u64) {
     let mut world =
         World::new(&[&[A, B], &[C], &["udp://d/", "http://e/announce"]], true, seed.is_multiple_of(2));
     world.rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut books = Books { ledgers: BTreeMap::new() };
+    let mut books = Books { ledgers: BTreeMap::new(), scrapes: BTreeMap::new() };
     for step in steps {
         let known = world.out.len();
         match step {
@@ -193,6 +214,7 @@ fn live(steps: &[Step], seed: u64) {
             Step::Stop => world.stop(),
             Step::Complete => world.complete(),
             Step::Wish => world.trackers.announce_now(world.now),
+            Step::Look => world.trackers.look(world.now, &mut world.out),
             Step::Facts(facts) => world.facts = *facts,
             Step::Pass(seconds) => {
                 world.pass(*seconds * SECOND);

@@ -3,15 +3,17 @@
 mod events;
 mod hostile;
 mod pace;
+mod scrapes;
 mod tiers;
 
 use super::*;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
-const A: &str = "http://a.example/announce";
-const B: &str = "http://b.example/announce";
-const C: &str = "https://c.example/announce?passkey=1";
+// None of them has a URL to scrape at, so that counts are of no matter where a test is not about them.
+const A: &str = "http://a.example/tracker";
+const B: &str = "http://b.example/tracker";
+const C: &str = "https://c.example/tracker?passkey=1";
 const SECOND: Duration = Duration::from_secs(1);
 /// Half an hour, as [`GOOD`] says.
 const INTERVAL: Duration = Duration::from_secs(1_800);

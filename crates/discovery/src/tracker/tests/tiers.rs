@@ -250,7 +250,7 @@ fn nobody_to_ask() {
 
 #[test]
 fn doubles_and_floods_are_bounded() {
-    let world = World::v4(&[&[A, " http://a.example/announce ", B], &[B, A], &["HTTP://C.example/announce"]]);
+    let world = World::v4(&[&[A, " http://a.example/tracker ", B], &[B, A], &["HTTP://C.example/announce"]]);
     assert_eq!(world.trackers.status().len(), 3);
     let flood: Vec<Vec<String>> =
         (0..5_000).map(|at| vec![format!("http://{at}.example/announce")]).collect();
