@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub mod metainfo;
 #[path = "../../crates/package/tests/entries/mod.rs"]
 pub mod package;
+#[path = "../../crates/transport/tests/entries/mod.rs"]
+pub mod transport;
 #[path = "../../crates/wire/tests/entries/mod.rs"]
 pub mod wire;
 

@@ -15,7 +15,7 @@ pub mod message;
 pub mod metadata;
 pub mod peer_id;
 pub mod pex;
-mod text;
+pub mod text;
 pub mod tracker;
 
 pub use handshake::{Handshake, HandshakeError, Progress, Reserved};

@@ -5,7 +5,7 @@
 /// The first `max_bytes` of `bytes` as text on one line: broken UTF-8 becomes U+FFFD (so the result has at most three
 /// times as many bytes), control characters become spaces, and marks that turn the direction of text or take no
 /// width are dropped.
-pub(crate) fn one_line(bytes: &[u8], max_bytes: usize) -> String {
+pub fn one_line(bytes: &[u8], max_bytes: usize) -> String {
     let cut = bytes.get(..max_bytes).unwrap_or(bytes);
     let cut = whole_characters(cut, cut.len() < bytes.len());
     let cleaned = String::from_utf8_lossy(cut);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::{fs, io};
 
-use piecemeal_fuzz::{metainfo, package, wire};
+use piecemeal_fuzz::{metainfo, package, transport, wire};
 
 fn main() -> io::Result<()> {
     for entry in ["bencode", "metainfo", "magnet"] {
@@ -11,6 +11,9 @@ fn main() -> io::Result<()> {
     }
     for entry in ["handshake", "peer_wire", "extension", "tracker_answer", "tracker_query", "udp_tracker"] {
         keep(entry, &wire::seeds(entry))?;
+    }
+    for entry in ["socks5"] {
+        keep(entry, &transport::seeds(entry))?;
     }
     keep("resume_facts", &package::seeds())
 }

@@ -1,0 +1,16 @@
+//! Every door that bytes of strangers come through, as one function each, and good inputs to begin with.
+//!
+//! The property tests of this crate and the targets of `fuzz/` call the same functions. Nothing may panic, and what is
+//! accepted must make sense.
+
+mod proxy;
+
+pub use proxy::socks5;
+
+/// Good inputs for the function of this name.
+pub fn seeds(entry: &str) -> Vec<Vec<u8>> {
+    match entry {
+        "socks5" => proxy::seeds(),
+        _ => Vec::new(),
+    }
+}
