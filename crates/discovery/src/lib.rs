@@ -1,9 +1,11 @@
-//! Finding peers: the tracker client, the tracker's book, the DHT, and whose connection is worth more.
+//! Finding peers: the tracker client, the tracker's book, the DHT; whose connection is worth more, and who may not be
+//! talked to.
 #![forbid(unsafe_code)]
 
 mod crc32c;
 pub mod dht;
 mod dice;
+pub mod filter;
 pub mod lsd;
 pub mod priority;
 pub mod swarms;
