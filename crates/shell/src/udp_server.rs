@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rustix::net::{RecvFlags, SocketAddrAny, recvfrom};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Bytes of a datagram that are read. What no packet carries is no request; the rest of a longer one is cut off.
@@ -113,12 +114,15 @@ fn attend(socket: &UdpSocket, stopped: &AtomicBool, handler: &impl Fn(SocketAddr
     let mut buffer = [0; DATAGRAM_BYTES];
     let mut answer = Vec::new();
     loop {
-        let arrived = socket.recv_from(&mut buffer);
+        // Not by the standard library, which panics at the datagram from nobody that ends the wait.
+        let arrived = recvfrom(socket, &mut buffer, RecvFlags::empty());
         if stopped.load(Ordering::Relaxed) {
             return;
         }
-        match arrived {
-            Ok((len, from)) => {
+        let from = |from: Option<SocketAddrAny>| from.and_then(|from| SocketAddr::try_from(from).ok());
+        match arrived.map_err(io::Error::from).map(|(len, _, addr)| (len, from(addr))) {
+            Ok((_, None)) => {}
+            Ok((len, Some(from))) => {
                 answer.clear();
                 let canonical = SocketAddr::new(from.ip().to_canonical(), from.port());
                 handler(canonical, &buffer[..len], &mut answer);
@@ -173,5 +177,19 @@ mod tests {
         serving.stop();
         assert!(start.elapsed() < 5 * LOOK_UP_EVERY);
         assert!(serve_udp(&[addr], |_, _, _| {}).is_ok());
+    }
+
+    #[test]
+    fn a_thread_that_heard_something_ends_without_a_panic() {
+        for _ in 0..20 {
+            let mut serving =
+                serve_udp(&["127.0.0.1:0".parse().unwrap()], |_, _, answer| answer.push(1)).unwrap();
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            socket.send_to(b"x", serving.addrs()[0]).unwrap();
+            assert_eq!(socket.recv(&mut [0; 9]).unwrap(), 1);
+            serving.tell();
+            assert!(serving.threads.drain(..).all(|thread| thread.join().is_ok()));
+        }
     }
 }
