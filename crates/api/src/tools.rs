@@ -27,8 +27,8 @@ pub trait Tools: Send + Sync {
     fn verify(&self, request: &VerifyRequest, work: &Work<'_>) -> Result<Verdict, Refusal>;
 
     /// Asks each tracker of a torrent for peers, as one who has nothing, and takes leave again: event `started`
-    /// followed by `stopped`, so that we do not stay in its list. One answer per tracker, in order of tier. At most
-    /// `request.wait` in all.
+    /// followed by `stopped`, so that we do not stay in its list. Or for counts alone (`request.scrape`), by which no
+    /// tracker learns of us. One answer per tracker, in order of tier. At most `request.wait_s` in all.
     fn announce_all(&self, request: &AnnounceRequest, cancel: &Cancel)
     -> Result<Vec<TrackerAnswer>, Refusal>;
 
@@ -266,6 +266,9 @@ pub struct AnnounceRequest {
     pub wait_s: u32,
     /// How many peers to ask for.
     pub num_want: u32,
+    /// Ask for counts instead (BEP 48).
+    #[serde(default)]
+    pub scrape: bool,
 }
 
 /// What one tracker said. Texts come from the network: make safe to print.
@@ -284,6 +287,9 @@ pub struct TrackerAnswer {
     /// Peers without, by its count.
     #[serde(default)]
     pub leeches: Option<u32>,
+    /// How often the torrent was completed, by its count; only a scrape tells.
+    #[serde(default)]
+    pub downloads: Option<u32>,
     /// Its `warning message`.
     #[serde(default)]
     pub warning: Option<String>,

@@ -279,6 +279,9 @@ pub struct Verify {
 pub struct Peers {
     /// The .torrent file
     pub torrent: PathBuf,
+    /// Only ask how many seeds, leeches and downloads each tracker counts, without announcing
+    #[arg(long)]
+    pub scrape: bool,
     /// One JSON object a tracker, one a line
     #[arg(long)]
     pub json: bool,

@@ -3,6 +3,7 @@
 //! A [`Shell`] is a pure engine at work: one thread that turns (`engine_loop`), threads for the disk ([`disk`]), and
 //! one for HTTP ([`http`]). Nothing is decided here that the simulator could not decide without it.
 
+pub mod ask_udp;
 pub mod clock;
 pub mod disk;
 mod dns;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use piecemeal_discovery::udp::place;
 use piecemeal_engine::cx::{Command, News, Settings};
 use piecemeal_engine::{Server, Shard};
 use piecemeal_metainfo::TorrentId;
@@ -126,7 +127,7 @@ impl Shell {
             doors,
             groups,
             disk: disk.clone(),
-            fetch: Box::new(move |torrent, fetch| match fetch.url.starts_with("udp://") {
+            fetch: Box::new(move |torrent, fetch| match place(&fetch.url).is_some() {
                 true => resolver.resolve(torrent, fetch),
                 false => client.fetch(torrent, fetch),
             }),
