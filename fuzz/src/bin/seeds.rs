@@ -12,7 +12,7 @@ fn main() -> io::Result<()> {
     for entry in ["handshake", "peer_wire", "extension", "tracker_answer", "tracker_query", "udp_tracker"] {
         keep(entry, &wire::seeds(entry))?;
     }
-    for entry in ["socks5"] {
+    for entry in ["socks5", "mse"] {
         keep(entry, &transport::seeds(entry))?;
     }
     keep("resume_facts", &package::seeds())

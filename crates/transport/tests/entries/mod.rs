@@ -3,13 +3,16 @@
 //! The property tests of this crate and the targets of `fuzz/` call the same functions. Nothing may panic, and what is
 //! accepted must make sense.
 
+mod mse;
 mod proxy;
 
+pub use mse::mse;
 pub use proxy::socks5;
 
 /// Good inputs for the function of this name.
 pub fn seeds(entry: &str) -> Vec<Vec<u8>> {
     match entry {
+        "mse" => mse::seeds(),
         "socks5" => proxy::seeds(),
         _ => Vec::new(),
     }
