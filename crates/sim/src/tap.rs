@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use piecemeal_metainfo::{Bitfield, InfoHash, Time};
+use piecemeal_wire::extension::{Extension, ExtensionHandshake, HANDSHAKE_ID};
 use piecemeal_wire::handshake::{HANDSHAKE_BYTES, Handshake, Progress};
 use piecemeal_wire::message::{Head, Limits, Message, decode_head, needed};
 
@@ -25,6 +26,11 @@ pub enum Claim {
     HasAll(InfoHash, Bitfield),
     /// It said something that an engine does not say.
     Rude(String),
+    /// It shook hands for this torrent.
+    Hello(InfoHash),
+    /// It told of other ways to find peers of this torrent: a port of the DHT (BEP 5), peers, or that it wants to hear
+    /// of peers (BEP 11).
+    Gossip(InfoHash),
 }
 
 /// All links.
@@ -249,6 +255,7 @@ impl Talk {
                     claims.push(Claim::Rude(format!("rejects {at:?}, and nobody had asked for it")));
                 }
             }
+            ref other if tells_of_peers(other) => claims.push(Claim::Gossip(torrent.hash())),
             _ => {}
         }
     }
@@ -329,6 +336,7 @@ impl Speaker {
                 self.fast = hello.reserved.fast();
                 self.torrent = torrents.get(&hello.info_hash).cloned();
                 self.lost = self.torrent.is_none();
+                claims.push(Claim::Hello(hello.info_hash));
             }
             Ok(Progress::Partial { .. }) => return false,
             Err(why) => {
@@ -351,6 +359,19 @@ impl Speaker {
         }
         self.block = (end < at.2).then_some((at, end));
         rest
+    }
+}
+
+/// Whether a message brings peers or a node of the DHT, or says that peers are welcome. Engines use their own numbers.
+fn tells_of_peers(message: &Message<'_>) -> bool {
+    match *message {
+        Message::Port(_) => true,
+        Message::Extended { id: HANDSHAKE_ID, payload } => {
+            let hello = ExtensionHandshake::decode(payload);
+            hello.is_ok_and(|hello| hello.ids.get(Extension::Pex).is_some())
+        }
+        Message::Extended { id, .. } => Extension::from_own_id(id) == Some(Extension::Pex),
+        _ => false,
     }
 }
 
@@ -404,7 +425,8 @@ mod tests {
             hear(&mut taps, &mut dice, Side::Callee, &gives);
             assert_eq!(taps.waiting().count(), 0);
             let claims: Vec<_> = taps.claims.drain(..).map(|(_, _, claim)| claim).collect();
-            assert_eq!(claims, [Claim::HasAll(torrent.hash(), Bitfield::full(4))]);
+            let hello = || Claim::Hello(torrent.hash());
+            assert_eq!(claims, [hello(), Claim::HasAll(torrent.hash(), Bitfield::full(4)), hello()]);
             assert_eq!(taps.talks[&LINK].sides[1].content, u64::from(len));
         }
     }
@@ -426,10 +448,11 @@ mod tests {
         gives.extend([0; 16 << 10]);
         hear(&mut taps, &mut dice, Side::Callee, &gives);
         let rude = |claim: &Claim| match claim {
-            Claim::Rude(words) => words.clone(),
+            Claim::Rude(words) => Some(words.clone()),
+            Claim::Hello(_) => None,
             other => panic!("{other:?}"),
         };
-        let said: Vec<String> = taps.claims.iter().map(|(_, _, claim)| rude(claim)).collect();
+        let said: Vec<String> = taps.claims.iter().filter_map(|(_, _, claim)| rude(claim)).collect();
         for words in ["never had", "twice", "does not exist", "rejects", "wrong content"] {
             assert!(said.iter().any(|said| said.contains(words)), "{words}: {said:?}");
         }

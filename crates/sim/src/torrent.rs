@@ -21,6 +21,8 @@ pub struct Shape {
     pub files: Vec<(u64, bool)>,
     /// Announce URLs, in tiers.
     pub trackers: Vec<Vec<String>>,
+    /// Its trackers alone may name peers (BEP 27).
+    pub private: bool,
 }
 
 impl Shape {
@@ -40,17 +42,23 @@ impl Shape {
                 files.push((gap, true));
             }
         }
-        Shape { piece, files, trackers: vec![vec![TRACKER.into()]] }
+        Shape { piece, files, trackers: vec![vec![TRACKER.into()]], private: false }
     }
 
     /// One file in pieces of `piece` bytes.
     pub fn plain(bytes: u64, piece: u32) -> Shape {
-        Shape { piece, files: vec![(bytes, false)], trackers: vec![vec![TRACKER.into()]] }
+        Shape { piece, files: vec![(bytes, false)], trackers: vec![vec![TRACKER.into()]], private: false }
     }
 
     /// Without a tracker.
     pub fn trackerless(mut self) -> Shape {
         self.trackers.clear();
+        self
+    }
+
+    /// Private.
+    pub fn private(mut self) -> Shape {
+        self.private = true;
         self
     }
 }
@@ -122,6 +130,7 @@ fn metainfo(shape: &Shape, bytes: &[u8], salt: u64) -> Metainfo {
         [(length, false)] => info.with("length", length as i64),
         _ => info.with("files", Bencode::List(shape.files.iter().enumerate().map(file).collect())),
     };
+    let info = if shape.private { info.with("private", 1_i64) } else { info };
     let tier = |tier: &Vec<String>| Bencode::List(tier.iter().map(|url| url.as_str().into()).collect());
     let mut torrent = Bencode::dict().with("info", info);
     if !shape.trackers.is_empty() {

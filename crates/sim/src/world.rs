@@ -8,13 +8,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use piecemeal_discovery::tracker::Fetch;
+use piecemeal_discovery::tracker::{Fetch, FetchFailure};
+use piecemeal_discovery::udp::place;
 use piecemeal_engine::cx::Command;
 use piecemeal_metainfo::{PieceIndex, Time, TorrentId};
 use piecemeal_package::Start;
 
 use crate::dice::Dice;
-use crate::net::{Ending, Event, HostId, Life, Mail, Net, Side};
+use crate::net::{Datagram, Ending, Event, HostId, Life, Mail, Net, Side};
 use crate::node::{Gear, Node, Seat};
 use crate::peer::{Manner, Peer};
 use crate::tap::{Claim, Waiting};
@@ -59,6 +60,8 @@ pub struct World {
     asleep: BTreeMap<HostId, Time>,
     hosts: Vec<Host>,
     trackers: BTreeMap<String, SimTracker>,
+    /// Where those live that are asked by UDP: their URLs.
+    at_ports: BTreeMap<SocketAddr, String>,
     torrents: Vec<Arc<Torrent>>,
     events: u64,
     same_instant: (Time, u32),
@@ -80,6 +83,7 @@ impl World {
             asleep: BTreeMap::new(),
             hosts: Vec::new(),
             trackers: BTreeMap::from([(TRACKER.into(), tracker)]),
+            at_ports: BTreeMap::new(),
             torrents: Vec::new(),
             events: 0,
             same_instant: (Time::ZERO, 0),
@@ -188,6 +192,10 @@ impl World {
 
     /// A tracker at this URL; a new one if there was none.
     pub fn tracker_at(&mut self, url: &str) -> &mut SimTracker {
+        if let Some(place) = place(url) {
+            let addr = SocketAddr::from(([203, 0, 113, 1], place.port));
+            self.at_ports.insert(addr, url.to_owned());
+        }
         let new = || SimTracker::new(Duration::from_secs(600));
         self.trackers.entry(url.to_owned()).or_insert_with(new)
     }
@@ -374,7 +382,7 @@ impl World {
             return None;
         }
         let host = match event {
-            Event::Knock(_) | Event::Audit | Event::Lands(..) => return None,
+            Event::Knock(_) | Event::Audit | Event::Lands(..) | Event::Datagram(_) => return None,
             Event::Answer(link, _) => self.net.end_of(*link, Side::Caller),
             Event::Bytes(link, side, _) | Event::End(link, side, _) | Event::Room(link, side) => {
                 self.net.end_of(*link, *side)
@@ -392,6 +400,7 @@ impl World {
                 }
             }
             Event::Host(host, life, mail) => self.deliver(host, life, mail),
+            Event::Datagram(datagram) => self.deliver_datagram(&datagram),
             Event::Audit => self.audit(),
             of_a_link => self.happen(of_a_link),
         }
@@ -451,8 +460,34 @@ impl World {
         }
     }
 
+    /// A datagram reaches a host that is awake, a tracker, or nobody.
+    fn deliver_datagram(&mut self, datagram: &Datagram) {
+        let net = &mut self.net;
+        let tracker = self.at_ports.get(&datagram.to).and_then(|url| self.trackers.get_mut(url));
+        if let Some(tracker) = tracker {
+            if let Some(answer) = tracker.on_datagram(net.now, &mut net.dice, datagram.from, &datagram.bytes)
+            {
+                net.answer_datagram(datagram.to, datagram.from, answer);
+            }
+            return;
+        }
+        let Some(host) = net.datagram_reaches(datagram) else { return };
+        let asleep = self.asleep.get(&host).is_some_and(|until| *until > net.now);
+        if let (Host::Node(node), false) = (&mut self.hosts[host.0 as usize], asleep) {
+            node.on_datagram(net, datagram);
+        }
+    }
+
     fn ask_tracker(&mut self, host: HostId, life: Life, from: IpAddr, torrent: TorrentId, fetch: &Fetch) {
         let net = &mut self.net;
+        if place(&fetch.url).is_some() {
+            let asked = self.at_ports.iter().find(|(_, url)| fetch.url.starts_with(url.as_str()));
+            let mail = match asked {
+                Some((to, _)) => Mail::Resolved(torrent, fetch.clone(), *to),
+                None => Mail::Fetched(torrent, fetch.id, Err(FetchFailure::NoAddress)),
+            };
+            return net.plan(net.now, Event::Host(host, life, mail));
+        }
         let answer = self
             .trackers
             .iter_mut()
@@ -480,6 +515,11 @@ impl World {
                     let pieces: Vec<PieceIndex> = bits.iter_ones().collect();
                     node.check_claims(&mut self.net, id(hash), pieces);
                 }
+                Claim::Hello(hash) => {
+                    let other = self.net.end_of(link, side.other());
+                    node.greeted.extend(other.map(|other| (hash, other)));
+                }
+                Claim::Gossip(hash) => *node.gossip.entry(hash).or_default() += 1,
                 Claim::Rude(_) if node.seats.values().any(|seat| seat.tainted) => {}
                 Claim::Rude(words) => self.net.blame(|| format!("{} on {link:?}: {words}", node.addr)),
             }

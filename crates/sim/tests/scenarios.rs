@@ -49,6 +49,8 @@ scenarios! {
     lost_file: "lost-file",
     tracker_dies: "tracker-dies",
     crash: "crash",
+    udp_tracker: "udp-tracker",
+    private: "private",
     limits: "limits",
     suspend: "suspend",
     idle: "idle",

@@ -67,7 +67,11 @@ impl Bench {
 }
 
 fn three_pieces() -> Shape {
-    Shape { piece: 32 << 10, files: vec![(40_000, false), (25_536, true), (30_000, false)], trackers: vec![] }
+    Shape {
+        piece: 32 << 10,
+        files: vec![(40_000, false), (25_536, true), (30_000, false)],
+        ..Shape::plain(0, 0).trackerless()
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The network between hosts: what happens when, and connections as two pipes.
+//! The network between hosts: what happens when, connections as two pipes, and datagrams.
 //!
 //! Owns the clock, the queue of all that is to come, links, and each host's share of its access line. Who a host is and
 //! what it does with bytes is `node`'s and `peer`'s.
@@ -6,6 +6,7 @@
 //! A host's lines are shared by all its connections, up and down; a link has its own latency. Bytes of one direction
 //! stay in order, everything else may overtake.
 
+mod datagrams;
 mod pipe;
 
 use std::cmp::Reverse;
@@ -21,6 +22,7 @@ use crate::dice::Dice;
 use crate::disk::Ticket;
 use crate::tap::Taps;
 use crate::trace::Trace;
+pub use datagrams::Datagram;
 pub use pipe::Pipe;
 
 /// Who is on the network.
@@ -82,6 +84,8 @@ pub enum Event {
     End(LinkId, Side, Ending),
     /// This side can write again.
     Room(LinkId, Side),
+    /// A datagram arrives.
+    Datagram(Datagram),
     /// For a host.
     Host(HostId, Life, Mail),
     /// The world looks around.
@@ -97,6 +101,8 @@ pub enum Mail {
     Done(Ticket),
     /// A request reaches the tracker.
     Fetch(TorrentId, Fetch),
+    /// The name of a UDP tracker was looked up.
+    Resolved(TorrentId, Fetch, SocketAddr),
     /// The tracker's answer is back.
     Fetched(TorrentId, FetchId, Result<Vec<u8>, FetchFailure>),
     /// Something may be due.
@@ -139,6 +145,8 @@ pub struct Weather {
     pub jitter: Duration,
     /// Bytes that fit into one direction of a link, at least and at most.
     pub window: (usize, usize),
+    /// Of a hundred datagrams, so many are lost.
+    pub loss: usize,
 }
 
 impl Default for Weather {
@@ -147,6 +155,7 @@ impl Default for Weather {
             latency: (Duration::from_millis(2), Duration::from_millis(120)),
             jitter: Duration::from_millis(5),
             window: (16 << 10, 256 << 10),
+            loss: 0,
         }
     }
 }
@@ -172,6 +181,8 @@ pub struct Net {
     links: Vec<Option<Link>>,
     lines: Vec<Access>,
     listeners: BTreeMap<SocketAddr, HostId>,
+    /// Hosts that nobody can call, by where they are and whom they sent datagrams to.
+    holes: BTreeMap<(SocketAddr, SocketAddr), HostId>,
 }
 
 struct Entry {
@@ -219,6 +230,7 @@ impl Net {
             links: Vec::new(),
             lines: Vec::new(),
             listeners: BTreeMap::new(),
+            holes: BTreeMap::new(),
         }
     }
 

@@ -3,9 +3,10 @@
 //! Owns what the shell's loop owns: connections and whose they are, when to beat, what to write. It does as
 //! `shell::engine_loop` does, event by event: whoever changes that loop changes this.
 //!
-//! - `conns`: dialing, reading, writing. - `seat`: what the outside knows of a torrent, by its News.
+//! - `conns`: dialing, reading, writing. - `datagrams`: UDP. - `seat`: what the outside knows of a torrent, by its News.
 
 mod conns;
+mod datagrams;
 mod seat;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,9 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use piecemeal_discovery::tracker::{FetchFailure, FetchId};
+use piecemeal_discovery::udp::place;
 use piecemeal_engine::cx::{Change, Command, ConnId, Net as Wish, News, Note, Options, Seating, Settings};
 use piecemeal_engine::{Server, Shard};
-use piecemeal_metainfo::{PeerId, Time, TorrentId};
+use piecemeal_metainfo::{InfoHash, PeerId, Time, TorrentId};
 use piecemeal_package::Start;
 
 use crate::dice::Dice;
@@ -25,6 +27,7 @@ use crate::disk::{Knobs, SimDisk};
 use crate::net::{Event, HostId, Life, LinkId, Mail, Net};
 use crate::torrent::Torrent;
 use conns::Conn;
+pub use datagrams::Said;
 pub use seat::Seat;
 
 /// As in the shell: between two heartbeats when much happens.
@@ -58,6 +61,8 @@ pub struct Gear {
     pub options: Options,
     /// Peers its user named.
     pub peers: Vec<SocketAddr>,
+    /// Announce URLs its user named beside those of a torrent.
+    pub trackers: Vec<String>,
     /// Fixed settings; name, port and `from_files` are set by the world.
     pub settings: Settings,
 }
@@ -73,6 +78,7 @@ impl Default for Gear {
             limits: (0, 0),
             options: Options::default(),
             peers: Vec::new(),
+            trackers: Vec::new(),
             settings: Settings::default(),
         }
     }
@@ -120,6 +126,18 @@ impl Gear {
         self.peers.extend(peers);
         self
     }
+
+    /// A tracker its user named.
+    pub fn tracker(mut self, url: &str) -> Gear {
+        self.trackers.push(url.to_owned());
+        self
+    }
+
+    /// It looks for peers in the DHT and on the local network.
+    pub fn searching(mut self) -> Gear {
+        (self.settings.dht, self.settings.lsd) = (true, true);
+        self
+    }
 }
 
 /// See the module.
@@ -138,6 +156,13 @@ pub struct Node {
     pub thirsts: u64,
     /// Content it sent, over all its lives, in bytes.
     pub content_out: u64,
+    /// Datagrams it sent.
+    pub said: Said,
+    /// To whom it spoke of which torrent.
+    pub greeted: BTreeSet<(InfoHash, HostId)>,
+    /// How often it told a peer of a torrent of other ways to find peers: ports of the DHT, peers, or that it wants to
+    /// hear of peers.
+    pub gossip: BTreeMap<InfoHash, u64>,
     gear: Gear,
     life: Life,
     engine: Option<Engine>,
@@ -209,6 +234,9 @@ impl Node {
             beats: Beats::default(),
             thirsts: 0,
             content_out: 0,
+            said: Said::default(),
+            greeted: BTreeSet::new(),
+            gossip: BTreeMap::new(),
             gear,
             life: Life(0),
             engine: None,
@@ -279,7 +307,7 @@ impl Node {
             options: self.gear.options,
             peers: self.gear.peers.clone(),
             known: Vec::new(),
-            trackers: Vec::new(),
+            trackers: self.gear.trackers.clone(),
         };
         self.command(net, Command::Add(Box::new(seating)));
     }
@@ -374,6 +402,10 @@ impl Node {
                     Err(why) => Err(why.clone()),
                 };
                 engine.shard.on_fetched(now, torrent, fetch, result);
+            }
+            Mail::Resolved(torrent, fetch, to) => {
+                self.fetches.remove(&(torrent, fetch.id));
+                self.on_resolved(now, torrent, &fetch, to);
             }
             Mail::Late(conn) => self.dial_is_late(net, conn),
             Mail::Beat(at) if at != engine.planned => return,
@@ -518,12 +550,14 @@ impl Node {
                 let (patience, when) = (fetch.timeout, net.now + net.dice.span(Duration::from_millis(200)));
                 let late = Mail::Fetched(torrent, fetch.id, Err(FetchFailure::TimedOut));
                 self.fetches.insert((torrent, fetch.id));
-                net.plan(net.now + patience, Event::Host(self.id, self.life, late));
+                // That a UDP tracker does not answer the engine finds out by itself.
+                if place(&fetch.url).is_none() {
+                    net.plan(net.now + patience, Event::Host(self.id, self.life, late));
+                }
                 net.plan(when, Event::Host(self.id, self.life, Mail::Fetch(torrent, fetch)));
             }
-            // This world has TCP alone: anything else is lost on the way.
-            #[allow(unreachable_patterns)]
-            _ => {}
+            Wish::Datagram { to, bytes } => self.send_datagram(net, to, bytes),
+            Wish::Multicast { group, bytes } => self.multicast(net, group, &bytes),
         }
     }
 

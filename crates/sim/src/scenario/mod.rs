@@ -4,10 +4,11 @@
 //! looked after there.
 //!
 //! - `swarm`: peers that want the same. - `harm`: disks, trackers and peers that do not work as they should.
-//!   - `calm`: limits, sleep, and doing nothing.
+//!   - `search`: ways to find peers. - `calm`: limits, sleep, and doing nothing.
 
 mod calm;
 mod harm;
+mod search;
 mod swarm;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,6 +44,8 @@ pub const ALL: &[Scenario] = &[
     Scenario { name: "lost-file", about: "a seed whose files vanish", play: harm::lost_file },
     Scenario { name: "tracker-dies", about: "a tracker that dies and returns", play: harm::tracker_dies },
     Scenario { name: "crash", about: "leeches that die and go on with their facts", play: harm::crash },
+    Scenario { name: "udp-tracker", about: "a UDP tracker and lost datagrams", play: search::udp_tracker },
+    Scenario { name: "private", about: "a torrent that must not be searched for", play: search::private },
     Scenario { name: "limits", about: "rates exact to 5 % over 10 s", play: calm::limits },
     Scenario { name: "suspend", about: "a laptop that sleeps for ten minutes", play: calm::suspend },
     Scenario { name: "idle", about: "nothing to do for an hour", play: calm::idle },
