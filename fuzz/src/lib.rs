@@ -7,6 +7,8 @@ use std::panic;
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+#[path = "../../crates/discovery/tests/entries/mod.rs"]
+pub mod discovery;
 #[path = "../../crates/metainfo/tests/entries/mod.rs"]
 pub mod metainfo;
 #[path = "../../crates/package/tests/entries/mod.rs"]

@@ -92,13 +92,15 @@ fn damaged(mut bytes: Vec<u8>, damages: &[Damage]) -> Vec<u8> {
 /// A way through a door.
 type Entry = fn(&[u8]);
 
-const ENTRIES: [(&str, Entry); 6] = [
+const ENTRIES: [(&str, Entry); 8] = [
     ("handshake", handshake),
     ("peer_wire", peer_wire),
     ("extension", extension),
     ("tracker_answer", tracker_answer),
     ("tracker_query", tracker_query),
     ("udp_tracker", udp_tracker),
+    ("krpc", krpc),
+    ("pex", pex),
 ];
 
 #[test]

@@ -3,14 +3,26 @@
 use std::path::Path;
 use std::{fs, io};
 
-use piecemeal_fuzz::{metainfo, package, transport, wire};
+use piecemeal_fuzz::{discovery, metainfo, package, transport, wire};
 
 fn main() -> io::Result<()> {
     for entry in ["bencode", "metainfo", "magnet"] {
         keep(entry, &metainfo::seeds(entry))?;
     }
-    for entry in ["handshake", "peer_wire", "extension", "tracker_answer", "tracker_query", "udp_tracker"] {
+    for entry in [
+        "handshake",
+        "peer_wire",
+        "extension",
+        "tracker_answer",
+        "tracker_query",
+        "udp_tracker",
+        "krpc",
+        "pex",
+    ] {
         keep(entry, &wire::seeds(entry))?;
+    }
+    for entry in ["dht_node", "ip_filter", "lsd"] {
+        keep(entry, &discovery::seeds(entry))?;
     }
     for entry in ["socks5", "mse"] {
         keep(entry, &transport::seeds(entry))?;

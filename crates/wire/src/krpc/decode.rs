@@ -25,6 +25,9 @@ impl<'a> Message<'a> {
     /// [`Body::Malformed`].
     pub fn decode(packet: &'a [u8]) -> Result<Message<'a>, KrpcError> {
         const { assert!(Limits::DHT.bytes == MAX_PACKET_BYTES) };
+        if packet.len() > MAX_PACKET_BYTES {
+            return Err(KrpcError::TooLong(packet.len()));
+        }
         // Some clients leave a stray byte behind the dictionary; it does no harm.
         let (tape, _) = bencode::decode_prefix(packet, Limits::DHT)?;
         let root = tape.root();

@@ -305,6 +305,9 @@ impl Response<'_> {
 /// Why a datagram is no message. It is not answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum KrpcError {
+    /// More than [`MAX_PACKET_BYTES`].
+    #[error("{0} bytes are too many")]
+    TooLong(usize),
     /// Not bencode, or beyond `bencode::Limits::DHT`.
     #[error("not bencode: {0}")]
     Bencode(#[from] BencodeError),

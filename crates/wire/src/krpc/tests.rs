@@ -125,7 +125,16 @@ fn no_messages() {
     assert_eq!(Message::decode(long_t.as_bytes()), Err(KrpcError::Field("t")));
     let mut huge = PING.to_vec();
     huge.splice(1..1, format!("1:Z1500:{}", "z".repeat(1500)).into_bytes());
-    assert!(Message::decode(&huge).is_err());
+    assert_eq!(Message::decode(&huge), Err(KrpcError::TooLong(huge.len())));
+    let mut tail = PING.to_vec();
+    tail.resize(MAX_PACKET_BYTES, 0);
+    assert!(Message::decode(&tail).is_ok());
+    tail.push(0);
+    assert_eq!(
+        Message::decode(&tail),
+        Err(KrpcError::TooLong(tail.len())),
+        "behind the message, but too long"
+    );
     let mut many = b"d1:Zl".to_vec();
     many.extend(b"0:".repeat(600));
     many.push(b'e');

@@ -3,6 +3,9 @@
 //! The property tests of this crate and the targets of `fuzz/` call the same functions. Nothing may panic, and what is
 //! accepted must make sense.
 
+mod krpc;
+
+pub use krpc::{krpc, pex};
 use piecemeal_metainfo::{InfoHash, PeerId};
 use piecemeal_wire::extension::{
     Extension, ExtensionHandshake, ExtensionIds, decode_dont_have, decode_upload_only,
@@ -188,7 +191,7 @@ pub fn seeds(entry: &str) -> Vec<Vec<u8>> {
         "peer_wire" => [0, 11].map(|pieces| [&[pieces][..], messages].concat()).to_vec(),
         "extension" => vec![
             extension_handshake(),
-            pex(),
+            pex_message(),
             b"d8:msg_typei0e5:piecei0ee".to_vec(),
             METADATA.to_vec(),
             b"d8:msg_typei2e5:piecei0ee".to_vec(),
@@ -197,6 +200,8 @@ pub fn seeds(entry: &str) -> Vec<Vec<u8>> {
         "tracker_answer" => answers(),
         "tracker_query" => queries(),
         "udp_tracker" => datagrams(),
+        "krpc" => krpc::datagrams(),
+        "pex" => vec![pex_message(), PexMessage::default().encode()],
         _ => Vec::new(),
     }
 }
@@ -213,7 +218,7 @@ pub fn conversation() -> Vec<u8> {
     };
     let range = HashRange { root: [3; 32], base_layer: 0, index: 0, length: 2, proof_layers: 1 };
     let extension = extension_handshake();
-    let pex = pex();
+    let pex = pex_message();
     let mut bytes = handshake.encode().to_vec();
     let messages = [
         Message::Bitfield(&[0xff, 0xe0]),
@@ -265,7 +270,7 @@ pub fn extension_handshake() -> Vec<u8> {
 }
 
 /// Both families, added and dropped.
-pub fn pex() -> Vec<u8> {
+pub fn pex_message() -> Vec<u8> {
     let v4 = "1.2.3.4:5".parse().expect("an address");
     let v6 = "[2001:db8::1]:5".parse().expect("an address");
     PexMessage { added: vec![(v4, PexFlags::SEED), (v6, PexFlags::UTP)], dropped: vec![v4, v6] }.encode()
