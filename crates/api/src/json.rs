@@ -59,3 +59,39 @@ pub mod base64 {
         BASE64.decode(text.as_bytes()).map(Arc::from).map_err(|_| D::Error::custom("not base64"))
     }
 }
+
+/// Bytes as lower-case hex.
+pub mod hex_bytes {
+    use super::*;
+    pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        HEXLOWER_PERMISSIVE.encode(bytes).serialize(to)
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| D::Error::custom("not hex"))
+    }
+}
+
+/// Bytes as lower-case hex, or nothing.
+pub mod opt_hex_bytes {
+    use super::*;
+    pub fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
+        bytes.as_ref().map(|bytes| HEXLOWER_PERMISSIVE.encode(bytes)).serialize(to)
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<u8>>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(from)? else { return Ok(None) };
+        HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map(Some).map_err(|_| D::Error::custom("not hex"))
+    }
+}
+
+/// A fixed number of bytes as lower-case hex.
+pub mod hex_array {
+    use super::*;
+    pub fn serialize<S: Serializer, const N: usize>(bytes: &[u8; N], to: S) -> Result<S::Ok, S::Error> {
+        HEXLOWER_PERMISSIVE.encode(bytes).serialize(to)
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>, const N: usize>(from: D) -> Result<[u8; N], D::Error> {
+        let bytes = hex_bytes::deserialize(from)?;
+        bytes.try_into().map_err(|_| D::Error::custom(format!("not {} digits", 2 * N)))
+    }
+}

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod dht;
 mod event;
 mod json;
 mod refusal;
@@ -22,6 +23,10 @@ mod tools;
 mod torrent;
 
 pub use client::{Client, Events, Farewell, Heard};
+pub use dht::{
+    DhtAsk, DhtBinding, DhtFinding, DhtId, DhtKey, DhtNode, DhtRequest, DhtScrape, DhtSecret, DhtSign,
+    DhtSigned, DhtSummary, IpFamily,
+};
 pub use event::{Event, TrackerOutcome};
 pub use refusal::Refusal;
 pub use resolve::{ResolveRequest, Resolved};

@@ -10,6 +10,7 @@ use piecemeal_metainfo::{FileIndex, InfoHash, InfoHashV2};
 use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
+use crate::dht::{DhtFinding, DhtRequest, DhtSummary};
 use crate::json;
 use crate::refusal::Refusal;
 use crate::torrent::Limits;
@@ -34,6 +35,18 @@ pub trait Tools: Send + Sync {
 
     /// Fetches a .torrent file over http or https: redirects followed within bounds, size and time bounded.
     fn fetch_torrent(&self, url: &str, cancel: &Cancel) -> Result<Vec<u8>, Refusal>;
+
+    /// Asks the distributed hash table. What is found on the way is told as it comes, on the caller's thread; that
+    /// nobody answers is a summary.
+    fn dht(
+        &self,
+        request: &DhtRequest,
+        hear: &mut dyn FnMut(DhtFinding),
+        cancel: &Cancel,
+    ) -> Result<DhtSummary, Refusal>;
+
+    /// 32 secret random bytes, the seed of a key to sign items of the distributed hash table with.
+    fn new_dht_key(&self) -> Result<[u8; 32], Refusal>;
 
     /// Starts a tracker in this process.
     fn start_tracker(&self, options: &TrackerOptions) -> Result<Box<dyn RunningTracker>, Refusal>;

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use piecemeal::{Session, default_pool_bytes, tools};
 use piecemeal_api::{
-    AnnounceRequest, Cancel, Client, CreateRequest, Created, EngineOptions, Refusal, RunningTracker, Tools,
-    TrackerAnswer, TrackerOptions, Verdict, VerifyRequest, Work,
+    AnnounceRequest, Cancel, Client, CreateRequest, Created, DhtFinding, DhtRequest, DhtSummary,
+    EngineOptions, Refusal, RunningTracker, Tools, TrackerAnswer, TrackerOptions, Verdict, VerifyRequest,
+    Work,
 };
 use piecemeal_cli::ErrStream;
 
@@ -68,6 +69,19 @@ impl Tools for InProcess {
 
     fn fetch_torrent(&self, url: &str, cancel: &Cancel) -> Result<Vec<u8>, Refusal> {
         tools::fetch_torrent(url, cancel)
+    }
+
+    fn dht(
+        &self,
+        request: &DhtRequest,
+        hear: &mut dyn FnMut(DhtFinding),
+        cancel: &Cancel,
+    ) -> Result<DhtSummary, Refusal> {
+        tools::dht(request, hear, cancel)
+    }
+
+    fn new_dht_key(&self) -> Result<[u8; 32], Refusal> {
+        tools::new_dht_key()
     }
 
     fn start_tracker(&self, options: &TrackerOptions) -> Result<Box<dyn RunningTracker>, Refusal> {

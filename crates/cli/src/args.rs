@@ -2,6 +2,8 @@
 //!
 //! Owns the help text. Values are parsed here, so that a command never sees a wrong one.
 
+pub mod dht;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,6 +47,8 @@ pub enum Command {
     Peers(Peers),
     /// Run a tracker until Ctrl-C
     Tracker(Tracker),
+    /// Ask the distributed hash table: for nodes, for peers, for values stored there
+    Dht(dht::Dht),
 }
 
 /// `piecemeal demo`

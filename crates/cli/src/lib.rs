@@ -10,6 +10,7 @@
 mod args;
 mod create;
 mod demo;
+mod dht;
 mod fail;
 mod get;
 mod host;
@@ -72,6 +73,7 @@ fn command(command: &Command, tools: &dyn Tools, host: &mut Host, stop: &Interru
         Command::Verify(args) => verify::run(args, tools, host, stop),
         Command::Peers(args) => peers::run(args, tools, host, stop),
         Command::Tracker(args) => tracker::run(args, tools, host, stop),
+        Command::Dht(args) => dht::run(args, tools, host, stop),
     }
 }
 

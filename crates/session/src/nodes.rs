@@ -18,7 +18,7 @@ use piecemeal_wire::krpc::NodeId;
 use crate::store::replace;
 
 /// Hosts that clients have asked first for many years; one that answers is enough.
-const WELL_KNOWN: [&str; 4] = [
+pub(crate) const WELL_KNOWN: [&str; 4] = [
     "router.bittorrent.com:6881",
     "dht.transmissionbt.com:6881",
     "router.utorrent.com:6881",

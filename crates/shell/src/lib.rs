@@ -5,6 +5,7 @@
 
 pub mod ask_udp;
 pub mod clock;
+pub mod dht;
 pub mod disk;
 mod dns;
 pub mod driven;

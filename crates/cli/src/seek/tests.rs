@@ -155,6 +155,12 @@ impl Tools for Engine {
     fn fetch_torrent(&self, _: &str, _: &Cancel) -> Result<Vec<u8>, Refusal> {
         Err(Refusal::Closed)
     }
+    fn dht(&self, _: &DhtRequest, _: &mut dyn FnMut(DhtFinding), _: &Cancel) -> Result<DhtSummary, Refusal> {
+        Err(Refusal::Closed)
+    }
+    fn new_dht_key(&self) -> Result<[u8; 32], Refusal> {
+        Err(Refusal::Closed)
+    }
     fn start_tracker(&self, _: &TrackerOptions) -> Result<Box<dyn RunningTracker>, Refusal> {
         Err(Refusal::Closed)
     }

@@ -250,6 +250,11 @@ impl Dht {
         }
     }
 
+    /// What a lookup that is under way has come to; `None` once it has ended.
+    pub fn so_far(&self, now: Time, id: LookupId) -> Option<Summary> {
+        self.lookups.get(&id).map(|lookup| lookup.summary(now))
+    }
+
     /// Ends a lookup without a word. An announce that is under way may still be stored.
     pub fn cancel(&mut self, now: Time, id: LookupId, out: &mut DhtOut) {
         self.lookups.remove(&id);
@@ -362,6 +367,9 @@ impl Dht {
             for addr in self.routers.iter().chain(&self.boot).take(BEGIN_WITH) {
                 lookup.search.begin_with(None, *addr);
             }
+            // If those are gone, the next lookup begins with others.
+            let tried = BEGIN_WITH.min(self.boot.len());
+            self.boot.rotate_left(tried);
         }
     }
 

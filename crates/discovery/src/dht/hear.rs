@@ -58,7 +58,7 @@ impl Dht {
             Purpose::Check => {}
             Purpose::Proof => return self.held.remove(&ask_id),
             Purpose::Lookup(id) => {
-                self.lookup_answered(id, from, response, out);
+                self.lookup_answered(id, from, message, response, out);
                 self.advance(now, id, out);
             }
             Purpose::Store(id) => self.store_ended(now, id, Ok(()), out),
@@ -130,7 +130,14 @@ impl Dht {
         self.advance(now, id, out);
     }
 
-    fn lookup_answered(&mut self, id: LookupId, from: SocketAddr, response: &Response<'_>, out: &mut DhtOut) {
+    fn lookup_answered(
+        &mut self,
+        id: LookupId,
+        from: SocketAddr,
+        message: &Message<'_>,
+        response: &Response<'_>,
+        out: &mut DhtOut,
+    ) {
         let (own_nodes, other_nodes) = self.nodes_of(response, from);
         if !other_nodes.is_empty() && self.settings.want_other {
             out.news.push(News::OtherFamily(other_nodes));
@@ -171,7 +178,11 @@ impl Dht {
                     out.news.push(News::Samples { lookup: id, from, info_hashes, num, interval });
                 }
             }
-            Kind::Ping | Kind::FindNode | Kind::Refresh | Kind::Put { .. } => {}
+            Kind::Ping => {
+                let version = message.version.map(<[u8]>::to_vec);
+                out.news.push(News::Pong { lookup: id, id: response.id, version, sees_us_at: message.ip });
+            }
+            Kind::FindNode | Kind::Refresh | Kind::Put { .. } => {}
         }
     }
 

@@ -14,6 +14,26 @@ use crate::crc32c::crc32c;
 /// Leading bits of an id that its address decides.
 const BOUND_BITS: u32 = 21;
 
+/// Whether an id is one that a node at an address may have (BEP 42).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Binding {
+    /// It is derived from the address.
+    Fits,
+    /// It is not: the node is old, or chose its place.
+    Differs,
+    /// The address is of a local network, where any id is as good.
+    Local,
+}
+
+/// How the id of a node at `ip` stands to BEP 42.
+pub fn binding(id: NodeId, ip: IpAddr) -> Binding {
+    match is_bound(id, ip) {
+        _ if net::is_local(ip) => Binding::Local,
+        true => Binding::Fits,
+        false => Binding::Differs,
+    }
+}
+
 /// An id for a node at `ip`, otherwise random.
 pub(super) fn bound_to(ip: IpAddr, rng: &mut (impl Rng + ?Sized)) -> NodeId {
     let mut id = [0; 20];
@@ -120,9 +140,9 @@ mod tests {
             let mut id = NodeId([0; 20]);
             id.0[..3].copy_from_slice(&head);
             id.0[19] = r;
-            assert!(is_bound(id, ip), "{ip}");
+            assert_eq!(binding(id, ip), Binding::Fits, "{ip}");
             id.0[2] ^= 0x08;
-            assert!(!is_bound(id, ip), "{ip}: the 21st bit counts");
+            assert_eq!(binding(id, ip), Binding::Differs, "{ip}: the 21st bit counts");
             id.0[2] ^= 0x0c;
             assert!(is_bound(id, ip), "{ip}: the 22nd does not");
         }
@@ -137,7 +157,7 @@ mod tests {
             assert!(is_bound(id, ip));
             assert!(!is_bound(id, "9.9.9.9".parse().unwrap()));
         }
-        assert!(is_bound(NodeId([0; 20]), "192.168.1.2".parse().unwrap()));
+        assert_eq!(binding(NodeId([0; 20]), "192.168.1.2".parse().unwrap()), Binding::Local);
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod tests;
 
 pub use bloom::Bloom;
 pub use commands::{Announce, Busy, PeerSearch};
-pub use id::Ballot;
+pub use id::{Ballot, Binding, binding};
 pub use items::{Item, ItemError, SecretKey, Signed, mutable_target};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -72,6 +72,8 @@ pub struct Settings {
     pub id: Option<NodeId>,
     /// Behind a NAT that lets nobody in: it asks and does not answer, and others do not list it (BEP 43).
     pub read_only: bool,
+    /// It lives for a few questions: it asks nobody but for those, and keeps no table alive.
+    pub brief: bool,
     /// There is a node for the other family too, to which [`News::OtherFamily`] can be told.
     pub want_other: bool,
     /// Bytes a second, headers counted, that all answers to strangers may take.
@@ -81,7 +83,14 @@ pub struct Settings {
 impl Settings {
     /// As libtorrent has them.
     pub fn new(family: Family) -> Settings {
-        Settings { family, id: None, read_only: false, want_other: false, answer_bytes_a_second: 8_000 }
+        Settings {
+            family,
+            id: None,
+            read_only: false,
+            brief: false,
+            want_other: false,
+            answer_bytes_a_second: 8_000,
+        }
     }
 }
 
@@ -109,6 +118,17 @@ pub enum News {
         peers: Vec<SocketAddr>,
         /// How many rounds it took, from 1.
         round: u32,
+    },
+    /// A node that was asked by [`Dht::ping`] is there.
+    Pong {
+        /// By which lookup.
+        lookup: LookupId,
+        /// Its id.
+        id: NodeId,
+        /// Its `v`: which program it is, usually two letters and two bytes. At most a datagram long.
+        version: Option<Vec<u8>>,
+        /// Its `ip`: where it sees us (BEP 42).
+        sees_us_at: Option<SocketAddr>,
     },
     /// An item, checked. Of a mutable one, only what is newer than what was told before.
     Value {

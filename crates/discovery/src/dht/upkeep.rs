@@ -43,6 +43,9 @@ impl Dht {
     /// Does what is due. Afterwards `next_due` lies ahead of `now`.
     pub fn heartbeat(&mut self, now: Time, out: &mut DhtOut) {
         self.judge_silence(now, out);
+        if self.settings.brief {
+            return;
+        }
         if now >= self.agenda.boot {
             self.agenda.boot = now + BOOT_EVERY;
             self.boot(now, out);
@@ -64,6 +67,9 @@ impl Dht {
     /// When `heartbeat` has something to do; `Time::NEVER`: not before something happens. To be asked again after
     /// every other call.
     pub fn next_due(&self) -> Time {
+        if self.settings.brief {
+            return self.asks.next_due();
+        }
         let when = |wanted: bool, due: Time| if wanted { due } else { Time::NEVER };
         let stores = !self.peers.is_empty() || self.items.len() > 0;
         self.asks

@@ -174,7 +174,10 @@ impl Nodes {
                 }
                 DhtNews::Done { lookup, summary } => self.searched(now, at, lookup, &summary),
                 DhtNews::OtherFamily(addrs) => self.learn(&addrs),
-                DhtNews::NewId { .. } | DhtNews::Value { .. } | DhtNews::Samples { .. } => {}
+                DhtNews::NewId { .. }
+                | DhtNews::Pong { .. }
+                | DhtNews::Value { .. }
+                | DhtNews::Samples { .. } => {}
             }
         }
     }

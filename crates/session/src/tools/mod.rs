@@ -5,6 +5,7 @@
 
 mod announce;
 mod create;
+mod dht;
 mod fetch;
 mod verify;
 
@@ -21,6 +22,7 @@ use crate::words;
 
 pub use announce::announce_all;
 pub use create::create;
+pub use dht::{dht, new_dht_key};
 pub use fetch::fetch_torrent;
 pub use verify::verify;
 

@@ -86,6 +86,7 @@ fn answers_from_elsewhere_are_dropped() {
     one.hear(friend, &pong);
     let Some(News::Done { lookup: done, summary }) = one.out.news.pop() else { panic!() };
     assert_eq!((done, summary.nodes), (lookup, vec![(id, friend)]));
+    assert_eq!(one.out.news, [News::Pong { lookup, id, version: None, sees_us_at: None }]);
     one.hear(friend, &pong);
     assert_eq!(one.dht.facts(one.now).refused.unasked, 4, "once");
 }
@@ -131,6 +132,22 @@ fn a_read_only_node_asks_and_says_so() {
     assert!(one.out.datagrams.is_empty());
     one.dht.ping(one.now, at("20.1.2.3:1"), &mut one.out).unwrap();
     assert!(Message::decode(&one.out.datagrams[0].1).unwrap().read_only);
+}
+
+#[test]
+fn a_brief_node_sends_nothing_but_its_questions() {
+    let mut one = One::with(Settings { brief: true, read_only: true, ..Settings::new(Family::V4) });
+    let known: Vec<_> = (0..20).map(|number| SocketAddr::from(([20 + number, 1, 1, 1], 1))).collect();
+    one.dht.load(&known.iter().map(|addr| (NodeId([0; 20]), *addr)).collect::<Vec<_>>());
+    one.pass(60 * SECOND);
+    assert!(one.out.datagrams.is_empty() && one.dht.next_due() == Time::NEVER);
+    let mut asked = std::collections::BTreeSet::new();
+    for target in [1, 2] {
+        one.dht.find_node(one.now, NodeId([target; 20]), &mut one.out).unwrap();
+        one.pass(60 * SECOND);
+        asked.extend(one.out.datagrams.drain(..).map(|(to, _)| to));
+    }
+    assert_eq!(asked.len(), known.len(), "nobody was there, so the second search begins with the rest");
 }
 
 #[test]

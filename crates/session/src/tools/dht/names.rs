@@ -1,0 +1,110 @@
+//! Hosts of the DHT, by name.
+//!
+//! The system's resolver may take its time and cannot be stopped, so each name has a thread that is left behind when
+//! nobody waits for it any more.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use piecemeal_api::{Cancel, DhtRequest, IpFamily, Refusal};
+
+use super::{fits, unreachable};
+use crate::{nodes, words};
+
+/// How long a wish to stop may go unnoticed.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Names looked up at once, a thread each.
+const MOST_NAMES: usize = 32;
+/// The longest that a search waits for names while it could begin at others.
+const NAMES_WAIT: Duration = Duration::from_secs(10);
+/// Nodes kept from the last run that are of use: those asked first are the way in.
+const MOST_KEPT: usize = 48;
+
+/// The address of one host.
+pub(super) fn one(
+    host: &str,
+    family: Option<IpFamily>,
+    until: Instant,
+    cancel: &Cancel,
+) -> Result<SocketAddr, Refusal> {
+    let mut answers = look_up(&[host.to_owned()], until, cancel)?;
+    let addrs = match answers.pop() {
+        Some((_, Ok(addrs))) => addrs,
+        Some((_, Err(why))) => return Err(unreachable(host, &why)),
+        None => return Err(unreachable(host, "its name could not be looked up in time")),
+    };
+    let words = match family {
+        None => "the name has no address",
+        Some(IpFamily::V4) => "it has no IPv4 address",
+        Some(IpFamily::V6) => "it has no IPv6 address",
+    };
+    addrs.into_iter().find(|addr| fits(addr, family)).ok_or_else(|| unreachable(host, words))
+}
+
+/// Where a search begins.
+pub(super) fn to_begin_at(
+    request: &DhtRequest,
+    until: Instant,
+    cancel: &Cancel,
+) -> Result<Vec<SocketAddr>, Refusal> {
+    let named = !request.nodes.is_empty();
+    let names = if named { request.nodes.clone() } else { nodes::WELL_KNOWN.map(str::to_owned).into() };
+    let answers = look_up(&names, until.min(Instant::now() + NAMES_WAIT), cancel)?;
+    let (mut addrs, mut failed) = (Vec::new(), None);
+    for (name, answer) in answers {
+        match answer {
+            Ok(found) => addrs.extend(found),
+            Err(why) => failed = Some((name, why)),
+        }
+    }
+    if let Some(dir) = request.state_dir.as_ref().filter(|_| !named) {
+        let kept = nodes::load(&nodes::file(dir)).nodes;
+        addrs.extend(kept.into_iter().take(MOST_KEPT));
+    }
+    addrs.retain(|addr| fits(addr, request.family));
+    if !addrs.is_empty() {
+        return Ok(addrs);
+    }
+    Err(match failed {
+        Some((name, why)) => unreachable(&name, &why),
+        None => unreachable("DHT", "no host to begin at has an address here"),
+    })
+}
+
+type Answer = (String, Result<Vec<SocketAddr>, String>);
+
+/// What names stand for, as far as it is known in time; in the order in which that became known.
+fn look_up(names: &[String], until: Instant, cancel: &Cancel) -> Result<Vec<Answer>, Refusal> {
+    let mut answers = Vec::new();
+    let (tell, told) = sync_channel(MOST_NAMES);
+    for name in names.iter().take(MOST_NAMES) {
+        if let Ok(addr) = name.parse() {
+            answers.push((name.clone(), Ok(vec![addr])));
+            continue;
+        }
+        let (name, tell) = (name.clone(), tell.clone());
+        let look_up = move || {
+            let found = name.to_socket_addrs().map(Iterator::collect).map_err(|why| words::reason(&why));
+            // Nobody waits for it any more.
+            let _ = tell.send((name, found));
+        };
+        let thread = thread::Builder::new().name("piecemeal-names".into()).spawn(look_up);
+        thread.map_err(|why| Refusal::System {
+            what: "a thread to look a name up".into(),
+            reason: words::reason(&why),
+        })?;
+    }
+    drop(tell);
+    loop {
+        if cancel.is_cancelled() {
+            return Err(Refusal::Cancelled);
+        }
+        match told.recv_timeout(LOOK_EVERY) {
+            Ok(answer) => answers.push(answer),
+            Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
+            Err(_) => return Ok(answers),
+        }
+    }
+}
