@@ -49,6 +49,30 @@ pub struct Lease {
     pub outside: Outside,
 }
 
+/// Where peers from outside reach us by IPv4, because a router passes what comes there on to us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reach {
+    /// By what the router was asked.
+    pub by: ReachedBy,
+    /// The router's port.
+    pub port: u16,
+    /// The router's own address, if it told.
+    pub external: Option<IpAddr>,
+    /// For how long, if it is not renewed.
+    pub lasts: Duration,
+}
+
+/// How a router is asked to pass on what comes to a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReachedBy {
+    /// The Port Control Protocol (RFC 6887).
+    Pcp,
+    /// The NAT Port Mapping Protocol (RFC 6886).
+    NatPmp,
+    /// UPnP, of an internet gateway device.
+    Upnp,
+}
+
 /// What a turn wants done: four lanes, drained by the loop after each turn.
 ///
 /// Each is bounded by what one turn can ask: the bytes of one read, the answers of one batch, one heartbeat.
@@ -222,6 +246,8 @@ pub enum Note {
         /// Upload.
         up: u64,
     },
+    /// To a Shard: peers reach us elsewhere by IPv4 now, so all torrents announce again.
+    Moved,
     /// To a Shard: how the world sees us.
     Outside(Outside),
     /// To a Server: somebody says that we are at this address (BEP 10 `yourip`, BEP 24 `external ip`).
@@ -367,6 +393,9 @@ pub enum Command {
     },
     /// Addresses where nodes of the DHT may be: of the last run, of well-known hosts, of a torrent.
     Nodes(Vec<SocketAddr>),
+    /// A router maps our port, still or again; or none does. Told again as [`News::Reach`]. When that changes where peers
+    /// reach us, all torrents announce again.
+    Reach(Option<Reach>),
     /// Leave all swarms: stopped announces, resume facts, closed files; each torrent answers with [`News::Gone`].
     Shutdown,
 }
@@ -410,6 +439,8 @@ pub enum News {
     Facts(TorrentId, Box<ResumeFacts>),
     /// What is to be kept of the DHT for the next run; said once, when all leave.
     Nodes(KeptNodes),
+    /// Where peers from outside reach us by a router's help; `None`: no router helps.
+    Reach(Option<Reach>),
     /// The torrent has left; nothing more is heard of it.
     Gone(TorrentId),
 }
@@ -528,7 +559,7 @@ pub struct PeerSnapshot {
 pub struct Settings {
     /// The name we go by.
     pub peer_id: PeerId,
-    /// The port peers can reach us at; 0: none.
+    /// The port we listen on, which peers are told of until [`Command::Reach`] names another; 0: none.
     pub port: u16,
     /// IPv4 peers can reach us, and we them.
     pub ipv4: bool,

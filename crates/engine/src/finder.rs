@@ -12,6 +12,7 @@ use piecemeal_discovery::tracker::{
 use piecemeal_metainfo::{InfoHash, PeerId, Time, TorrentId};
 use rand_core::Rng;
 
+use crate::controller::is_local;
 use crate::cx::{Cx, Goodbye, Net, News, Note, Settings};
 use crate::outside::TRACKERS;
 use crate::peer::Hello;
@@ -53,10 +54,12 @@ impl Finder {
             ipv4: settings.ipv4,
             ipv6: settings.ipv6,
         };
+        let mut trackers = Trackers::new(tiers, identity, cx.rng);
+        trackers.moved(cx.now, cx.lease.outside.port_v4);
         Finder {
             torrent,
             swarm: Swarm::new(settings.peer_id, SwarmLimits::default()),
-            trackers: Trackers::new(tiers, identity, cx.rng),
+            trackers,
             settings,
             dialing: 0,
             running: false,
@@ -245,6 +248,17 @@ impl Finder {
         self.fetch(cx, fetches);
     }
 
+    /// Peers reach us elsewhere now.
+    pub(crate) fn moved(&mut self, cx: &mut Cx<'_>) {
+        self.trackers.moved(cx.now, cx.lease.outside.port_v4);
+    }
+
+    /// The port a peer is told that it, and those it knows, reach us at: a router's is for those outside.
+    pub(crate) fn port_for(&self, cx: &Cx<'_>, peer: SocketAddr) -> u16 {
+        let ip = peer.ip().to_canonical();
+        if ip.is_ipv6() || is_local(ip) { self.settings.port } else { cx.lease.outside.port_v4 }
+    }
+
     /// The download is complete.
     pub(crate) fn complete(&mut self, now: Time) {
         self.trackers.complete(now);
@@ -287,5 +301,50 @@ impl Finder {
     /// Addresses that were good, for whoever goes on with this torrent; at most `most`.
     pub(crate) fn good_addresses(&self, most: usize) -> Vec<SocketAddr> {
         self.swarm.worth_keeping(most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cx::{Lease, Out, Rng};
+    use crate::outside::Outside;
+    use crate::rate::Trunk;
+    use piecemeal_discovery::tracker::Family;
+    use piecemeal_package::BlockPool;
+    use rand_chacha::rand_core::SeedableRng;
+
+    #[test]
+    fn a_routers_port_is_for_peers_outside_and_ipv4_alone() {
+        let (mut rng, mut pool, mut out) = (Rng::from_seed([1; 32]), BlockPool::new(1), Out::default());
+        let mut lease = Lease {
+            down: Trunk::unlimited(),
+            up: Trunk::unlimited(),
+            upload_bufs: 0,
+            outside: Outside { port_v4: 7000, ..Outside::at(6881) },
+        };
+        let mut cx = Cx { now: Time::ZERO, rng: &mut rng, pool: &mut pool, lease: &mut lease, out: &mut out };
+        let settings = Arc::new(Settings { port: 6881, ..Settings::default() });
+        let tiers = [vec!["http://a.example/announce".to_owned()]];
+        let mut finder = Finder::new(&mut cx, TorrentId(1), settings, InfoHash([7; 20]), &tiers, false);
+        for (peer, expected) in [
+            ("203.0.113.9:1", 7000),
+            ("[::ffff:203.0.113.9]:1", 7000),
+            ("192.168.1.9:1", 6881),
+            ("127.0.0.1:1", 6881),
+            ("[2001:db8::9]:1", 6881),
+        ] {
+            assert_eq!(finder.port_for(&cx, peer.parse().unwrap()), expected, "{peer}");
+        }
+        // A torrent that begins after the router said its port tells trackers of it, each family of its own.
+        finder.start(&mut cx);
+        finder.announce(&mut cx, AnnounceFacts::default());
+        let ports = cx.out.net.iter().map(|wish| match wish {
+            Net::Fetch(_, fetch) => {
+                (fetch.family, fetch.url.contains("port=7000"), fetch.url.contains("port=6881"))
+            }
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(ports.collect::<Vec<_>>(), [(Family::V4, true, false), (Family::V6, false, true)]);
     }
 }

@@ -9,22 +9,29 @@ use piecemeal_discovery::priority::priority;
 /// The voice that all trackers have together: what they say of us comes without their own address.
 pub(crate) const TRACKERS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// Our addresses as others see them, as far as enough of them agree; and the port peers reach us at.
+/// Our addresses as others see them, as far as enough of them agree; and the ports peers reach us at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Outside {
     /// The IPv4 address.
     pub v4: Option<IpAddr>,
     /// The IPv6 address.
     pub v6: Option<IpAddr>,
-    /// The port; 0: none.
+    /// The port we listen on, where peers nearby and those of IPv6 reach us; 0: none.
     pub port: u16,
+    /// The port that peers from outside reach us at by IPv4: a router's, if one maps ours.
+    pub port_v4: u16,
 }
 
 impl Outside {
+    /// Nobody said who we are; we listen on this port.
+    pub fn at(port: u16) -> Outside {
+        Outside { port, port_v4: port, ..Outside::default() }
+    }
+
     /// What a connection with `peer` is worth, the same number at both ends; `None` while we do not know who we are.
     pub fn rank(&self, peer: SocketAddr) -> Option<u32> {
-        let ours = if peer.is_ipv4() { self.v4 } else { self.v6 };
-        ours.map(|ip| priority(SocketAddr::new(ip, self.port), peer))
+        let (ours, port) = if peer.is_ipv4() { (self.v4, self.port_v4) } else { (self.v6, self.port) };
+        ours.map(|ip| priority(SocketAddr::new(ip, port), peer))
     }
 
     /// Of `peers`, the one whose connection is worth least, if that is less than what one with `newcomer` is worth. Both
@@ -47,7 +54,7 @@ mod tests {
     #[test]
     fn whoever_is_worth_least_makes_room() {
         let addr = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let outside = Outside { v4: Some("123.213.32.10".parse().unwrap()), v6: None, port: 6881 };
+        let outside = Outside { v4: Some("123.213.32.10".parse().unwrap()), ..Outside::at(6881) };
         // Ranks published with BEP 40: of this address with 98.76.54.32 and with 123.213.32.234.
         let (high, low) = (addr("98.76.54.32:1"), addr("123.213.32.234:1"));
         assert_eq!((outside.rank(high), outside.rank(low)), (Some(0xec2d_7224), Some(0x9956_8189)));

@@ -61,6 +61,10 @@ impl Seated {
         both!(self, it => it.on_change(cx, change))
     }
 
+    pub(crate) fn moved(&mut self, cx: &mut Cx<'_>) {
+        both!(self, it => it.moved(cx))
+    }
+
     pub(crate) fn on_dial_failed(&mut self, cx: &mut Cx<'_>, to: SocketAddr, why: &Goodbye) {
         both!(self, it => it.on_dial_failed(cx, to, why))
     }

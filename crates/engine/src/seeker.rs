@@ -97,7 +97,7 @@ impl Seeker {
         let mut peer = PeerConnection::new(cx.now, handed, None);
         let ourselves = Ourselves {
             client: &self.settings.client,
-            port: self.settings.port,
+            port: self.finder.port_for(cx, addr),
             upload_only: false,
             metadata_size: None,
             pex: true,
@@ -294,6 +294,11 @@ impl Seeker {
             // There is no content to change.
             _ => {}
         }
+        self.plan(cx);
+    }
+
+    pub(crate) fn moved(&mut self, cx: &mut Cx<'_>) {
+        self.finder.moved(cx);
         self.plan(cx);
     }
 

@@ -62,7 +62,7 @@ impl Shard {
                 down: Trunk::unlimited(),
                 up: Trunk::unlimited(),
                 upload_bufs: 0,
-                outside: Outside { port: settings.port, ..Outside::default() },
+                outside: Outside::at(settings.port),
             },
             out: Out::default(),
             settings: Arc::new(settings),
@@ -162,6 +162,12 @@ impl Shard {
                 }
             }
             Note::Outside(outside) => self.lease.outside = outside,
+            Note::Moved => {
+                let all: Vec<_> = self.seats.keys().copied().collect();
+                for torrent in all {
+                    self.visit(now, torrent, Seated::moved);
+                }
+            }
             // These go the other way.
             Note::SeenAs { .. }
             | Note::Dial { .. }

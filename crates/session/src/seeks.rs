@@ -97,7 +97,8 @@ impl Seeks {
             | News::Trouble(..)
             | News::PieceBad(..)
             | News::Facts(..)
-            | News::Nodes(_) => {}
+            | News::Nodes(_)
+            | News::Reach(_) => {}
         }
     }
 }

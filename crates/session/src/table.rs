@@ -154,7 +154,7 @@ impl Table {
             | News::Gone(id) => *id,
             News::Seeking { torrent, .. } | News::Metadata { torrent, .. } => *torrent,
             // Of no torrent; heard before.
-            News::Nodes(_) => return,
+            News::Nodes(_) | News::Reach(_) => return,
         };
         if self.seeks.holds(id) {
             return self.seeks.hear(id, news, events);
@@ -271,7 +271,8 @@ impl Torrent {
             | News::Gone(_)
             | News::Seeking { .. }
             | News::Metadata { .. }
-            | News::Nodes(_) => {}
+            | News::Nodes(_)
+            | News::Reach(_) => {}
         }
     }
 

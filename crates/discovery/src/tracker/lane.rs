@@ -52,6 +52,8 @@ struct Asked {
     incomplete: bool,
     /// Out of turn, to a tracker that was replaced.
     courtesy: bool,
+    /// Where it says that we are reached is true no longer.
+    stale: bool,
 }
 
 /// What an answer was to.
@@ -148,6 +150,19 @@ impl Lane {
         self.next = self.next.min(now.max(self.not_before));
     }
 
+    /// Peers reach us elsewhere by IPv4: a tracker that took or is about to take the old place hears of the new one. Others
+    /// hear it when their turn comes.
+    pub(super) fn moved(&mut self, now: Time) {
+        if self.family != Family::V4 {
+            return;
+        }
+        if let Some(asked) = &mut self.asked {
+            asked.stale = true;
+        } else if self.condition == Condition::Works {
+            self.hurry(now);
+        }
+    }
+
     /// Nothing is out, in any sense, so that an announce may go.
     pub(super) fn is_free(&self) -> bool {
         self.asked.is_none() && self.farewell.is_none() && self.stray.is_none()
@@ -184,7 +199,7 @@ impl Lane {
 
     pub(super) fn asked(&mut self, id: FetchId, event: Option<Event>, incomplete: bool, courtesy: bool) {
         debug_assert!(self.is_free(), "one announce at a time");
-        self.asked = Some(Asked { id, event, incomplete, courtesy });
+        self.asked = Some(Asked { id, event, incomplete, courtesy, stale: false });
     }
 
     pub(super) fn bade_farewell(&mut self, id: FetchId) {
@@ -244,6 +259,8 @@ impl Lane {
             (self.condition, self.next) = (Condition::Fresh, self.not_before);
         } else if self.owed.is_some() {
             self.next = now;
+        } else if asked.stale {
+            self.next = self.not_before;
         }
         interval
     }

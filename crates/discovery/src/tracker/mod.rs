@@ -83,7 +83,7 @@ pub struct Identity {
     pub info_hash: InfoHash,
     /// Our name.
     pub peer_id: PeerId,
-    /// Where we listen; 0: nowhere.
+    /// Where we listen, and peers reach us until [`Trackers::moved`]; 0: nowhere.
     pub port: u16,
     /// Proves to a tracker that a changed address is still us.
     pub key: u32,
@@ -260,6 +260,16 @@ impl Trackers {
     pub fn announce_now(&mut self, now: Time) {
         if self.running {
             self.tiers.iter_mut().for_each(|tier| tier.hurry(now));
+        }
+    }
+
+    /// Peers reach us elsewhere by IPv4 from now on: at this port (0: nowhere), or by another address. Trackers that work
+    /// hear of it as soon as each allows, as by [`Trackers::announce_now`]; one that is hearing of the old place right
+    /// now, right after. What is said by IPv6 stays.
+    pub fn moved(&mut self, now: Time, port: u16) {
+        self.voice.set_port_v4(port);
+        if self.running {
+            self.tiers.iter_mut().for_each(|tier| tier.moved(now));
         }
     }
 

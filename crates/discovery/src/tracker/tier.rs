@@ -40,6 +40,10 @@ impl Tier {
         self.lanes_mut().for_each(|lane| lane.hurry(now));
     }
 
+    pub(super) fn moved(&mut self, now: Time) {
+        self.lanes_mut().for_each(|lane| lane.moved(now));
+    }
+
     pub(super) fn stop(&mut self, voice: &mut Voice, facts: &AnnounceFacts, out: &mut Vec<Fetch>) {
         self.trackers.iter_mut().for_each(|tracker| tracker.stop(voice, facts, out));
     }

@@ -23,6 +23,8 @@ const NO_PORT: u16 = 1;
 #[derive(Debug)]
 pub(super) struct Voice {
     identity: Identity,
+    /// Where peers reach us by IPv4.
+    port_v4: u16,
     /// What was counted before the run that is on.
     before: AnnounceFacts,
     next_id: u64,
@@ -30,7 +32,7 @@ pub(super) struct Voice {
 
 impl Voice {
     pub(super) fn new(identity: Identity) -> Voice {
-        Voice { identity, before: AnnounceFacts::default(), next_id: 0 }
+        Voice { port_v4: identity.port, identity, before: AnnounceFacts::default(), next_id: 0 }
     }
 
     #[cfg(test)]
@@ -41,6 +43,11 @@ impl Voice {
     /// Of which torrent we speak.
     pub(super) fn info_hash(&self) -> InfoHash {
         self.identity.info_hash
+    }
+
+    /// Where peers reach us by IPv4 from now on; 0: nowhere.
+    pub(super) fn set_port_v4(&mut self, port: u16) {
+        self.port_v4 = port;
     }
 
     /// A run is over: the next one counts from here.
@@ -61,7 +68,8 @@ impl Voice {
         if facts.uploaded < self.before.uploaded || facts.downloaded < self.before.downloaded {
             self.before = AnnounceFacts::default();
         }
-        let port = if self.identity.port == 0 { NO_PORT } else { self.identity.port };
+        let port = if family == Family::V4 { self.port_v4 } else { self.identity.port };
+        let port = if port == 0 { NO_PORT } else { port };
         let most = u32::try_from(MAX_PEERS).unwrap_or(u32::MAX);
         let request = AnnounceRequest {
             uploaded: facts.uploaded - self.before.uploaded,

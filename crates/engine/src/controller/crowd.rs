@@ -58,16 +58,17 @@ impl Controller {
         self.finder.admit(cx.now, addr, peer_id, outgoing, self.peers.len())?;
         let mut peer = PeerConnection::new(cx.now, handed, Some(self.meta.piece_count()));
         peer.introduce_us(cx, self.package.have());
+        let told = self.finder.port_for(cx, addr);
         let ourselves = Ourselves {
             client: &self.settings.client,
-            port: self.settings.port,
+            port: told,
             upload_only: self.package.is_complete(),
             metadata_size: u32::try_from(self.meta.raw_info().len()).ok(),
             pex: !self.meta.info().private,
         };
         peer.greet(cx, &ourselves);
         if self.settings.dht && !self.meta.info().private {
-            peer.tell_node(cx, self.settings.port);
+            peer.tell_node(cx, told);
         }
         if peer.is_fast() && !self.package.have().none() {
             let hash = self.meta.wire_hash();

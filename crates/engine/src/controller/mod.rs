@@ -37,7 +37,7 @@ use blame::Blame;
 use life::Life;
 use peers::Peers;
 use pex::Gossip;
-pub(crate) use pex::believable;
+pub(crate) use pex::{believable, is_local};
 use snapshot::Ledger;
 use warmth::Warmth;
 
@@ -224,6 +224,12 @@ impl Controller {
             Change::Save => self.package.ask_facts(cx.now, &mut cx.out.disk),
         }
         self.touch(cx.now);
+    }
+
+    /// Peers reach us elsewhere now.
+    pub fn moved(&mut self, cx: &mut Cx<'_>) {
+        self.finder.moved(cx);
+        self.plan_search();
     }
 
     /// Does what is due.

@@ -110,7 +110,7 @@ fn same_reach(addr: IpAddr, peer: IpAddr) -> bool {
 }
 
 /// Loopback, link-local and private networks (RFC 1918, RFC 4193).
-fn is_local(ip: IpAddr) -> bool {
+pub(crate) fn is_local(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),

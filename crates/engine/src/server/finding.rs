@@ -39,7 +39,7 @@ impl Finding {
         Finding {
             nodes: Nodes::new(settings, &mut rng),
             ballots: Default::default(),
-            outside: Outside { port: settings.port, ..Outside::default() },
+            outside: Outside::at(settings.port),
             lsd: settings.lsd.then(|| Lsd::new(settings.port, &mut rng)),
             rng,
             udp: UdpTrackers::new(),
@@ -67,6 +67,14 @@ impl Finding {
         if let Some(lsd) = &mut self.lsd {
             lsd.remove(info_hash);
         }
+    }
+
+    /// Peers from outside reach us elsewhere by IPv4: at this port, or by another address. Those nearby do not.
+    pub(super) fn moved(&mut self, now: Time, port_v4: u16, out: &mut Out) {
+        self.nodes.moved(now, port_v4);
+        self.outside.port_v4 = port_v4;
+        out.notes.push(Note::Outside(self.outside));
+        out.notes.push(Note::Moved);
     }
 
     /// A datagram came to our own port.

@@ -30,8 +30,8 @@ use piecemeal_metainfo::{InfoHash, TorrentId};
 use piecemeal_wire::handshake::{Handshake, Progress, Reserved};
 
 use crate::cx::{
-    Ate, Command, ConnId, DialId, Goodbye, Handed, Net, News, Note, Out, Seating, Seeking, Sending, Settings,
-    Time,
+    Ate, Command, ConnId, DialId, Goodbye, Handed, Net, News, Note, Out, Reach, Seating, Seeking, Sending,
+    Settings, Time,
 };
 use crate::swarm::normal;
 use directory::Directory;
@@ -62,6 +62,8 @@ pub struct Server {
     shut: bool,
     directory: Directory,
     finding: Finding,
+    /// By a router's help.
+    reach: Option<Reach>,
 
     /// Handshakes under way; at most `max_pending` of callers, and of dials.
     shaking: BTreeMap<ConnId, Shaking>,
@@ -89,6 +91,7 @@ impl Server {
             settings,
             out: Out::default(),
             shut: false,
+            reach: None,
             directory: Directory::default(),
             shaking: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -132,7 +135,7 @@ impl Server {
     }
 
     /// Someone commands.
-    pub fn on_command(&mut self, _now: Time, command: Command) {
+    pub fn on_command(&mut self, now: Time, command: Command) {
         match command {
             Command::Add(seating) => self.add(seating),
             Command::Seek(seeking) => self.seek(seeking),
@@ -145,6 +148,7 @@ impl Server {
             // One Shard: all is its share.
             Command::Limits { down, up } => self.out.notes.push(Note::Lease { down, up }),
             Command::Nodes(addrs) => self.finding.learn_nodes(&addrs),
+            Command::Reach(reach) => self.reached(now, reach),
             Command::Shutdown => self.shut_down(),
         }
     }
@@ -302,6 +306,19 @@ impl Server {
         } else {
             self.out.news.push(News::Gone(torrent));
         }
+    }
+
+    /// Whoever can be told of us hears when that changes where we are.
+    fn reached(&mut self, now: Time, reach: Option<Reach>) {
+        let port = |reach: Option<Reach>| reach.map_or(self.settings.port, |reach| reach.port);
+        let external = |reach: Option<Reach>| reach.and_then(|reach| reach.external);
+        let before = std::mem::replace(&mut self.reach, reach);
+        // The first word about our address is no news to those who see where we come from.
+        let elsewhere = external(before).is_some_and(|was| external(reach).is_some_and(|is| is != was));
+        if port(before) != port(reach) || elsewhere {
+            self.finding.moved(now, port(reach), &mut self.out);
+        }
+        self.out.news.push(News::Reach(reach));
     }
 
     fn remove(&mut self, torrent: TorrentId, delete: bool) {

@@ -31,6 +31,8 @@ const MOST_KEPT: usize = 300;
 pub(super) struct Nodes {
     nodes: Vec<Node>,
     port: u16,
+    /// Where peers from outside reach us by IPv4.
+    port_v4: u16,
     torrents: BTreeMap<TorrentId, InfoHash>,
     /// When to search for whom, by which node.
     due: BTreeSet<(Time, TorrentId, usize)>,
@@ -64,10 +66,19 @@ impl Nodes {
         Nodes {
             nodes: nodes.collect(),
             port: settings.port,
+            port_v4: settings.port,
             torrents: BTreeMap::new(),
             due: BTreeSet::new(),
             out: DhtOut::default(),
         }
+    }
+
+    /// Peers reach us elsewhere by IPv4, at this port or by another address: all torrents are announced again there.
+    pub(super) fn moved(&mut self, now: Time, port: u16) {
+        self.port_v4 = port;
+        let Some(at) = self.nodes.iter().position(|node| node.family == Family::V4) else { return };
+        self.due.retain(|(_, _, node)| *node != at);
+        self.due.extend(self.torrents.keys().map(|torrent| (now, *torrent, at)));
     }
 
     /// Searches for this torrent's peers from now on.
@@ -137,10 +148,11 @@ impl Nodes {
 
     fn search(&mut self, now: Time, torrent: TorrentId, at: usize, out: &mut Out) {
         let Some(&info_hash) = self.torrents.get(&torrent) else { return };
-        let announce = Announce { port: self.port, implied_port: false, seed: false };
+        let port = if self.nodes[at].family == Family::V4 { self.port_v4 } else { self.port };
+        let announce = Announce { port, implied_port: false, seed: false };
         let search = PeerSearch {
             info_hash,
-            announce: (self.port != 0).then_some(announce),
+            announce: (port != 0).then_some(announce),
             scrape: false,
             no_seed: false,
         };
@@ -184,7 +196,9 @@ impl Nodes {
 
     fn searched(&mut self, now: Time, at: usize, lookup: LookupId, summary: &Summary) {
         let Some((torrent, found)) = self.nodes[at].searches.remove(&lookup) else { return };
-        if self.torrents.contains_key(&torrent) {
+        // Since it began, another may have been planned.
+        let planned = self.due.iter().any(|(_, other, node)| (*other, *node) == (torrent, at));
+        if self.torrents.contains_key(&torrent) && !planned {
             let again = match (summary.answered, found) {
                 (0, _) => AGAIN_UNHEARD,
                 (_, 0) => AGAIN_ALONE,

@@ -10,6 +10,7 @@ use crate::cx::{Change, Options};
 use crate::outside::Outside;
 
 mod random;
+mod reach;
 
 const US: PeerId = PeerId(*b"-PM0100-uuuuuuuuuuuu");
 const PEER: PeerId = PeerId(*b"-XX0001-pppppppppppp");
@@ -91,10 +92,13 @@ fn drain(server: &mut Server) -> Vec<String> {
             write!(line, " dht={} +{leftover:?}", reserved.dht()).expect("a String takes all");
             line
         }
+        Note::Outside(outside) => format!("outside {}", outside.port_v4),
+        Note::Moved => "moved".to_owned(),
         _ => panic!("not a note of a Server"),
     });
     let news = out.news.drain(..).map(|news| match news {
         News::Gone(torrent) => format!("gone {}", torrent.0),
+        News::Reach(reach) => format!("reach {:?}", reach.map(|reach| (reach.port, reach.external))),
         other => panic!("not a Server's news: {other:?}"),
     });
     net.chain(notes).chain(news).collect()
@@ -173,7 +177,7 @@ fn what_enough_networks_say_our_address_is_the_shard_hears() {
             assert_eq!(say("5.6.7.8", by), []);
             assert_eq!(say("192.168.0.2", by), []);
         }
-        let outside = Outside { v4: Some(ours), v6: None, port: 6881 };
+        let outside = Outside { v4: Some(ours), ..Outside::at(6881) };
         assert_eq!(say("5.6.7.8", "3.3.3.3:1"), [outside], "dht={dht}");
         assert_eq!(say("5.6.7.8", "4.4.4.4:1"), []);
     }

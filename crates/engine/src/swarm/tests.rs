@@ -60,7 +60,7 @@ fn of_those_due_the_one_worth_most_is_dialed_first() {
         ["98.76.54.32:1", "123.213.32.234:1"].map(|addr| addr.parse().unwrap());
     swarm.learn(low, PeerSource::Tracker, at(0));
     swarm.learn(high, PeerSource::Tracker, at(0));
-    let outside = Outside { v4: Some("123.213.32.10".parse().unwrap()), v6: None, port: 1 };
+    let outside = Outside { v4: Some("123.213.32.10".parse().unwrap()), ..Outside::at(1) };
     let order: Vec<_> = std::iter::from_fn(|| swarm.next_to_dial(at(0), &mut rng, &outside)).collect();
     assert_eq!(order, [high, low]);
 }

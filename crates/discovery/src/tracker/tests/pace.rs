@@ -188,3 +188,46 @@ fn the_clock_may_stand_at_its_end() {
     world.stop();
     assert_eq!(world.said().len(), 1);
 }
+
+#[test]
+fn who_moved_is_announced_as_soon_as_each_tracker_allows() {
+    let mut world = World::v4(&[&[A], &[B], &[C]]);
+    world.beat();
+    let ports =
+        |world: &World| world.out.iter().map(|fetch| field(&fetch.url, "port") == Some("7000")).collect();
+    // A took the old place, B is hearing of it, C fails.
+    world.good();
+    world.pass(SECOND);
+    world.trackers.moved(world.now, 7000);
+    world.good();
+    let again = retry(world.bad());
+    assert!(again < 60 * SECOND);
+    assert_eq!(world.status(C).next, world.now + again, "who fails is not hurried");
+    assert_eq!(world.status(A).next, Time::ZERO + 60 * SECOND);
+    assert_eq!(world.status(B).next, Time::ZERO + 61 * SECOND);
+    while world.out.len() < 3 {
+        world.wait();
+    }
+    let news: Vec<bool> = ports(&world);
+    assert_eq!(news, [true; 3]);
+    // Said once: after that it is the interval again.
+    world.good();
+    let heard_at = world.now;
+    world.good();
+    world.good();
+    assert_eq!(world.trackers.next_due(), heard_at + INTERVAL);
+}
+
+#[test]
+fn who_moves_while_nothing_runs_says_so_at_the_next_start() {
+    let mut world = World::new(&[&[A]], true, false);
+    world.trackers.moved(world.now, 7000);
+    assert_eq!(world.trackers.next_due(), Time::NEVER);
+    world.start();
+    world.beat();
+    assert_eq!(field(&world.out[0].url, "port"), Some("7000"));
+    // A tracker that said "never again" is not asked for that.
+    world.answer(Ok(b"d14:failure reason2:no8:retry in5:nevere"));
+    world.trackers.moved(world.now, 7001);
+    assert_eq!(world.trackers.next_due(), Time::NEVER);
+}
