@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::Event;
 use crate::refusal::Refusal;
 use crate::resolve::{ResolveRequest, Resolved};
-use crate::status::{Details, Status};
+use crate::status::{Details, Mapping, Status};
 use crate::tools::Cancel;
 use crate::torrent::{AddTorrent, Content, Limits, Options};
 
@@ -68,6 +68,9 @@ pub trait Client: Send + Sync {
 
     /// Where peers can reach us; ports as bound, never 0.
     fn listening(&self) -> Vec<SocketAddr>;
+
+    /// Where peers from outside reach us, if a router passes on to us what comes there; [`Event::Mapping`] tells of changes.
+    fn mapping(&self) -> Option<Mapping>;
 
     /// Ends well, within `deadline` and never more than [`crate::EngineOptions::MAX_FAREWELL`]: closes peers, says
     /// `stopped` to the trackers, writes resume facts. Blocks until done or late; threads are gone afterwards either

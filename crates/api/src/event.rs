@@ -6,7 +6,7 @@ use piecemeal_metainfo::{InfoHash, InfoHashV2, PieceIndex, TorrentId};
 use serde::{Deserialize, Serialize};
 
 use crate::json;
-use crate::status::{State, Status, Trouble};
+use crate::status::{Mapping, State, Status, Trouble};
 
 /// Something a user may want to hear.
 ///
@@ -122,6 +122,12 @@ pub enum Event {
         #[serde(with = "json::torrent_id")]
         torrent: TorrentId,
     },
+    /// A router passes on to us what comes to a port of its own: when that begins, whenever it is renewed and may have
+    /// changed, and when it is over or could not be had.
+    Mapping {
+        /// Which port; `None`: no router helps.
+        mapping: Option<Mapping>,
+    },
     /// This listener was too slow.
     Lost {
         /// How many events it did not get.
@@ -130,7 +136,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// The torrent it is about; `None` for what is about the listener.
+    /// The torrent it is about; `None` for what is about the listener or the whole engine.
     pub fn torrent(&self) -> Option<TorrentId> {
         match self {
             Event::Added { torrent, .. }
@@ -145,7 +151,7 @@ impl Event {
             | Event::Tracker { torrent, .. }
             | Event::Gone { torrent } => Some(*torrent),
             Event::Snapshot { status } => Some(status.torrent),
-            Event::Lost { .. } => None,
+            Event::Mapping { .. } | Event::Lost { .. } => None,
         }
     }
 }

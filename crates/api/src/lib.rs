@@ -31,8 +31,8 @@ pub use event::{Event, TrackerOutcome};
 pub use refusal::Refusal;
 pub use resolve::{ResolveRequest, Resolved};
 pub use status::{
-    Details, FileStatus, PeerFlags, PeerStatus, State, Status, Totals, TrackerState, TrackerStatus, Trouble,
-    TroubleKind,
+    Details, FileStatus, Mapping, MappingProtocol, PeerFlags, PeerStatus, State, Status, Totals,
+    TrackerState, TrackerStatus, Trouble, TroubleKind,
 };
 pub use tools::{
     AnnounceRequest, Cancel, CreateRequest, Created, EngineOptions, FileState, FileVerdict, Format, Phase,

@@ -1,6 +1,6 @@
 //! What an engine tells of its torrents.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use piecemeal_metainfo::{FileIndex, InfoHash, InfoHashV2, TorrentId};
@@ -153,6 +153,33 @@ pub struct Totals {
     pub wasted: u64,
     /// Of `downloaded`, what came from peers that did not have everything themselves.
     pub from_leeches: u64,
+}
+
+/// A port of a router that leads to us, so that peers from outside can call (PCP, NAT-PMP or UPnP). IPv4's: by IPv6 peers
+/// reach us where we listen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Mapping {
+    /// By what the router was asked.
+    pub protocol: MappingProtocol,
+    /// The router's address towards the outside, if it told. When that is a private one, there is another router.
+    #[serde(default)]
+    pub external_addr: Option<IpAddr>,
+    /// The router's port, which peers are told of.
+    pub external_port: u16,
+    /// Seconds until it ends if it is not renewed; it is when half of the time is over.
+    pub until_s: u64,
+}
+
+/// How a router is asked for a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MappingProtocol {
+    /// The Port Control Protocol (RFC 6887).
+    Pcp,
+    /// The NAT Port Mapping Protocol (RFC 6886).
+    NatPmp,
+    /// UPnP, of an internet gateway device.
+    Upnp,
 }
 
 /// One torrent in full.

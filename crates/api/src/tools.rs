@@ -1,6 +1,6 @@
 //! Work without a swarm, and the way to start one.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -389,6 +389,13 @@ pub struct EngineOptions {
     /// Look for peers on the local network (BEP 14). Private torrents never do.
     #[serde(default)]
     pub lsd: bool,
+    /// Ask the router to pass on to us what comes to a port of its own (PCP, NAT-PMP, UPnP), unless all of `listen` is
+    /// loopback.
+    #[serde(default)]
+    pub port_mapping: bool,
+    /// The router to ask; `None`: that of the default route. One on loopback is asked even if all of `listen` is.
+    #[serde(default)]
+    pub gateway: Option<Ipv4Addr>,
 }
 
 impl EngineOptions {

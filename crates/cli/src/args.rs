@@ -5,7 +5,7 @@
 pub mod dht;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -116,6 +116,12 @@ pub struct Engine {
     pub up_limit: Option<u64>,
     #[command(flatten)]
     pub reach: Reach,
+    /// Do not ask the router to let peers in (by PCP, NAT-PMP or UPnP)
+    #[arg(long)]
+    pub no_port_mapping: bool,
+    /// The router to ask, as of a VPN [default: that of the default route]
+    #[arg(long, value_name = "IP", conflicts_with = "no_port_mapping")]
+    pub gateway: Option<Ipv4Addr>,
 }
 
 /// How an engine finds peers, and they it.

@@ -50,7 +50,12 @@ enum Wish {
 
 /// What an engine is started with.
 pub fn engine_options(engine: &Engine, down: Option<u64>, host: &Host) -> EngineOptions {
-    EngineOptions { limits: Limits { down, up: engine.up_limit }, ..reach_options(&engine.reach, host) }
+    EngineOptions {
+        limits: Limits { down, up: engine.up_limit },
+        port_mapping: !engine.no_port_mapping,
+        gateway: engine.gateway,
+        ..reach_options(&engine.reach, host)
+    }
 }
 
 /// What an engine that only looks for peers is started with.

@@ -3,14 +3,15 @@
 //! `get`, `seed` and `demo` are this loop with different goals. Owns what a command remembers of its torrents; what
 //! is shown of it is `progress`'s.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use piecemeal_api::{
-    AddTorrent, Client, EngineOptions, Event, Events, Heard, Resolved, State, Status, Tools, TorrentId,
-    Totals, TrackerOutcome, Trouble,
+    AddTorrent, Client, EngineOptions, Event, Events, Heard, Mapping, MappingProtocol, Resolved, State,
+    Status, Tools, TorrentId, Totals, TrackerOutcome, Trouble,
 };
 use piecemeal_metainfo::InfoHashes;
 
@@ -36,6 +37,8 @@ pub struct Engine {
     /// Its commands.
     pub client: Arc<dyn Client>,
     events: Box<dyn Events>,
+    /// Where a router lets peers in, as it was told last.
+    mapped: Option<(Option<IpAddr>, u16)>,
 }
 
 /// Engines, torrents and the screen of one command.
@@ -116,7 +119,7 @@ impl Fleet {
     pub fn start(&mut self, tools: &dyn Tools, options: &EngineOptions) -> Result<usize, Failure> {
         let client: Arc<dyn Client> = Arc::from(tools.start_client(options)?);
         let events = client.events();
-        self.engines.push(Engine { client, events });
+        self.engines.push(Engine { client, events, mapped: None });
         Ok(self.engines.len() - 1)
     }
 
@@ -223,6 +226,9 @@ impl Fleet {
 
     fn hear(&mut self, engine: usize, event: Event, host: &mut Host) -> Result<(), Failure> {
         self.screen.event(host, &event)?;
+        if let Event::Mapping { mapping } = event {
+            self.mapped(engine, mapping);
+        }
         let Some(id) = event.torrent() else { return Ok(()) };
         if let Event::Resolving { info_hash, info_hash_v2, peers, .. } = event {
             self.seeking(engine, id, InfoHashes { v1: info_hash, v2: info_hash_v2 }, peers);
@@ -240,6 +246,21 @@ impl Fleet {
             self.screen.note(&format!("{}: {}", item.name, text::safe(&note)));
         }
         Ok(())
+    }
+
+    /// Tells where peers are let in. That none are is no news to who is behind no router.
+    fn mapped(&mut self, engine: usize, mapping: Option<Mapping>) {
+        let engine = &mut self.engines[engine];
+        let place = mapping.map(|mapping| (mapping.external_addr, mapping.external_port));
+        let before = std::mem::replace(&mut engine.mapped, place);
+        let note = match mapping {
+            Some(mapping) if before != place => mapping_note(&mapping, &engine.client.listening()),
+            None if before.is_some() => {
+                "the router lets no peers in any more; asking again by and by".to_owned()
+            }
+            _ => return,
+        };
+        self.screen.note(&note);
     }
 
     fn seeking(&mut self, engine: usize, id: TorrentId, hashes: InfoHashes, peers: u32) {
@@ -376,6 +397,36 @@ impl Item {
     }
 }
 
+/// `port 6881 is reachable by PCP as 203.0.113.7:6881`
+fn mapping_note(mapping: &Mapping, listening: &[SocketAddr]) -> String {
+    let ours = listening.iter().find(|addr| addr.is_ipv4()).map_or(0, SocketAddr::port);
+    let by = match mapping.protocol {
+        MappingProtocol::Pcp => "PCP",
+        MappingProtocol::NatPmp => "NAT-PMP",
+        MappingProtocol::Upnp => "UPnP",
+    };
+    match mapping.external_addr {
+        None => format!("port {ours} is reachable by {by} at the router's port {}", mapping.external_port),
+        Some(ip) => {
+            let place = SocketAddr::new(ip, mapping.external_port);
+            let but = if is_behind_another(ip) { ", which is itself behind another router" } else { "" };
+            format!("port {ours} is reachable by {by} as {place}{but}")
+        }
+    }
+}
+
+/// Whether a router with this address towards the outside is not on the internet: a private network (RFC 1918), or a
+/// provider's that shares addresses (RFC 6598).
+fn is_behind_another(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            ip.is_private() || ip.is_link_local() || (a, b & 0xC0) == (100, 64)
+        }
+        IpAddr::V6(_) => false,
+    }
+}
+
 fn tracker_note(url: &str, outcome: TrackerOutcome) -> Option<String> {
     let host = text::host_of(url);
     match outcome {
@@ -404,6 +455,38 @@ fn wait_for(asked: usize, left: &mpsc::Receiver<piecemeal_api::Farewell>, host: 
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_router_lets_peers_in() {
+        let listening: Vec<SocketAddr> = vec!["[::]:9".parse().unwrap(), "0.0.0.0:6881".parse().unwrap()];
+        let table = [
+            (None, "port 6881 is reachable by PCP at the router's port 7000"),
+            (Some("203.0.113.7"), "port 6881 is reachable by PCP as 203.0.113.7:7000"),
+            (
+                Some("100.64.0.1"),
+                "port 6881 is reachable by PCP as 100.64.0.1:7000, which is itself behind another router",
+            ),
+            (
+                Some("192.168.0.1"),
+                "port 6881 is reachable by PCP as 192.168.0.1:7000, which is itself behind another router",
+            ),
+            (Some("100.128.0.1"), "port 6881 is reachable by PCP as 100.128.0.1:7000"),
+        ];
+        for (external, expected) in table {
+            let mapping = Mapping {
+                protocol: MappingProtocol::Pcp,
+                external_addr: external.map(|ip| ip.parse().unwrap()),
+                external_port: 7000,
+                until_s: 3600,
+            };
+            assert_eq!(mapping_note(&mapping, &listening), expected);
         }
     }
 }

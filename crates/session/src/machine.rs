@@ -8,6 +8,7 @@ use std::thread::available_parallelism;
 
 use piecemeal_api::{EngineOptions, Refusal};
 use piecemeal_engine::cx::Settings;
+use piecemeal_shell::mapping::MappingSettings;
 use piecemeal_shell::{Shell, ShellError, ShellSettings, entropy};
 use piecemeal_wire::krpc::NodeId;
 use piecemeal_wire::peer_id;
@@ -95,6 +96,9 @@ fn attempt(
     Shell::start(ShellSettings {
         engine,
         listen: listen.to_vec(),
+        mapping: options
+            .port_mapping
+            .then(|| MappingSettings { gateway: options.gateway, ..Default::default() }),
         pool_bytes: usize::try_from(pool).unwrap_or(usize::MAX),
         disk_threads: (cores / 2).clamp(*DISK_THREADS.start(), *DISK_THREADS.end()),
         seed: None,

@@ -13,10 +13,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use piecemeal_api::{
-    AddTorrent, Cancel, Client, Content, Details, EngineOptions, Event, Events, Farewell, Limits, Options,
-    Refusal, ResolveRequest, Resolved, State, Status,
+    AddTorrent, Cancel, Client, Content, Details, EngineOptions, Event, Events, Farewell, Limits, Mapping,
+    Options, Refusal, ResolveRequest, Resolved, State, Status,
 };
-use piecemeal_engine::cx::{Change, Command, News};
+use piecemeal_engine::cx::{Change, Command, News, Reach};
 use piecemeal_metainfo::TorrentId;
 use piecemeal_shell::Shell;
 
@@ -64,6 +64,8 @@ struct Shared {
     dht: bool,
     /// Where nodes of the DHT are kept.
     nodes: Option<PathBuf>,
+    /// By a router's help, and since when.
+    reach: Mutex<Option<(Reach, Instant)>>,
     /// The engine's thread died.
     died: AtomicBool,
 }
@@ -88,6 +90,7 @@ impl Session {
             store,
             dht: options.dht,
             nodes: nodes_file,
+            reach: Mutex::default(),
             died: AtomicBool::new(false),
         });
         nodes::begin(options, &shell, kept.nodes);
@@ -265,6 +268,11 @@ impl Session {
         &self.listening
     }
 
+    /// Where peers from outside reach us, if a router passes on to us what comes there.
+    pub fn mapping(&self) -> Option<Mapping> {
+        lock(&self.shared.reach).map(|(reach, since)| words::mapping(&reach, since.elapsed()))
+    }
+
     /// Takes leave of peers and trackers, writes resume facts and ends all threads, within `deadline` and never more
     /// than [`EngineOptions::MAX_FAREWELL`]. Listeners hear [`Event::Gone`] for each torrent. A second call returns
     /// at once.
@@ -337,6 +345,11 @@ impl Shared {
             // Not worth an error: the next run asks the hosts that everybody knows.
             let _ = self.nodes.as_deref().map(|file| nodes::save(file, nodes));
             return;
+        }
+        if let News::Reach(reach) = news {
+            *lock(&self.reach) = reach.map(|reach| (reach, Instant::now()));
+            let mapping = reach.map(|reach| words::mapping(&reach, Duration::ZERO));
+            return self.hub.send([Event::Mapping { mapping }]);
         }
         let (mut events, mut errands) = (Vec::new(), Vec::new());
         let mut table = self.table();
@@ -449,6 +462,9 @@ impl Client for Session {
     }
     fn listening(&self) -> Vec<SocketAddr> {
         self.listening().to_vec()
+    }
+    fn mapping(&self) -> Option<Mapping> {
+        self.mapping()
     }
     fn shutdown(&self, deadline: Duration) -> Farewell {
         self.shutdown(deadline)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use piecemeal_api as api;
 use piecemeal_discovery::tracker::{self, Heard, Outcome};
-use piecemeal_engine::cx::{Goodbye, PeerSnapshot};
+use piecemeal_engine::cx::{Goodbye, PeerSnapshot, Reach, ReachedBy};
 use piecemeal_metainfo::Time;
 use piecemeal_package::{Trouble, TroubleKind};
 
@@ -18,6 +18,20 @@ pub(crate) fn reason(why: &io::Error) -> String {
         io::ErrorKind::NotFound => "not found".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         _ => without_number(&why.to_string()).to_owned(),
+    }
+}
+
+/// Where a router lets peers in, by what it said so long ago.
+pub(crate) fn mapping(reach: &Reach, ago: Duration) -> api::Mapping {
+    api::Mapping {
+        protocol: match reach.by {
+            ReachedBy::Pcp => api::MappingProtocol::Pcp,
+            ReachedBy::NatPmp => api::MappingProtocol::NatPmp,
+            ReachedBy::Upnp => api::MappingProtocol::Upnp,
+        },
+        external_addr: reach.external,
+        external_port: reach.port,
+        until_s: reach.lasts.saturating_sub(ago).as_secs(),
     }
 }
 

@@ -14,6 +14,7 @@ pub mod entropy;
 mod groups;
 pub mod http;
 pub mod mailbox;
+pub mod mapping;
 mod news;
 pub mod offline;
 mod send;

@@ -1,7 +1,8 @@
 //! The whole shell around one engine: its threads, and the doors to them.
 //!
 //! Owns the order of birth and death. Birth: listeners first, since the engine wants to know its port; then the disk,
-//! the HTTP client and the loop. Death: torrents leave, the loop ends, then the disk's threads.
+//! the HTTP client, port mapping and the loop. Death: torrents leave while the mapping is taken back, the loop ends, then
+//! the disk's threads.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::driven::{Data, Front};
 use crate::engine_loop::{Counters, EngineLoop, Inboxes, Order, Parts, Stats, poll_with_bell};
 use crate::groups::Group;
 use crate::mailbox::Mailbox;
+use crate::mapping::{MappingSettings, PortMapping};
 use crate::news::NewsBox;
 use crate::{entropy, http, tcp};
 
@@ -34,6 +36,8 @@ pub struct ShellSettings {
     pub engine: Settings,
     /// Where to listen. Port 0 is any free port, one for all addresses if possible. Empty: nobody can call us.
     pub listen: Vec<SocketAddr>,
+    /// The router is asked to map our port, unless all of `listen` is loopback. `None`: it is not.
+    pub mapping: Option<MappingSettings>,
     /// Memory for content, in bytes; at least 1 MiB is taken.
     pub pool_bytes: usize,
     /// Disk threads for each device.
@@ -66,6 +70,7 @@ pub enum ShellError {
 /// An engine at work. Dropped without [`Shell::shutdown`], its threads end with the process.
 pub struct Shell {
     listening: Vec<SocketAddr>,
+    mapping: Option<PortMapping>,
     inboxes: Inboxes,
     disk: Arc<DiskPool>,
     news: Arc<NewsBox>,
@@ -95,7 +100,7 @@ impl Shell {
         settings: ShellSettings,
         build: impl FnOnce(Settings, [u8; 32], usize) -> (F, D) + Send + 'static,
     ) -> Result<Shell, ShellError> {
-        let ShellSettings { mut engine, listen, pool_bytes, disk_threads, seed } = settings;
+        let ShellSettings { mut engine, listen, mapping, pool_bytes, disk_threads, seed } = settings;
         let system = |what| move |why| ShellError::System { what, why };
         let doors = tcp::listen(&listen).map_err(|(addr, why)| ShellError::Listen { addr, why })?;
         let listening: Vec<SocketAddr> = doors.iter().map(|door| door.addr).collect();
@@ -134,9 +139,13 @@ impl Shell {
             news: news.clone(),
             counters: counters.clone(),
         };
+        let reached = inboxes.orders.clone();
+        let told = move |reach| reached.push(Order::Command(Command::Reach(reach)));
+        let mapping = mapping.map(|mapping| PortMapping::start(&mapping, &listening, Box::new(told)));
+        let mapping = mapping.transpose().map_err(system("port mapping"))?.flatten();
         let pool_bufs = (pool_bytes / BLOCK_LEN as usize).max(MIN_POOL_BUFS);
         let loop_ends = spawn_loop(parts, move || build(engine, seed, pool_bufs))?;
-        Ok(Shell { listening, inboxes, disk, news, counters, loop_ends })
+        Ok(Shell { listening, mapping, inboxes, disk, news, counters, loop_ends })
     }
 
     /// The addresses listened on, in the order of the settings.
@@ -187,11 +196,15 @@ impl Shell {
     /// `deadline` is left undone: threads that hang in the system end with the process.
     pub fn shutdown(self, deadline: Duration) -> Vec<News> {
         let until = Instant::now() + deadline;
+        let unmapped = self.mapping.map(|mapping| mapping.stop(until));
         self.inboxes.orders.push(Order::Stop(until));
         // The loop itself keeps the deadline; a little more lets it say its last.
         let ended = self.loop_ends.recv_deadline(until + LAST_WORDS);
         if !matches!(ended, Err(RecvTimeoutError::Timeout)) {
             self.disk.stop(until.max(Instant::now() + LAST_WORDS));
+        }
+        if let Some(unmapped) = unmapped {
+            let _ = unmapped.recv_deadline(until + LAST_WORDS);
         }
         std::iter::from_fn(|| self.news.recv(Some(Duration::ZERO))).collect()
     }

@@ -233,6 +233,7 @@ impl Rig {
         let dry = Arc::new(AtomicBool::new(false));
         let flag = dry.clone();
         let settings = ShellSettings {
+            mapping: None,
             engine: Settings::default(),
             listen: listen.to_vec(),
             pool_bytes: 1 << 20,
@@ -468,6 +469,7 @@ fn a_shutdown_ends_all_threads_and_hands_out_the_last_news() {
 fn a_taken_port_is_told() {
     let rig = Rig::new(Vec::new());
     let settings = ShellSettings {
+        mapping: None,
         engine: Settings::default(),
         listen: vec![rig.shell.listening()[0]],
         pool_bytes: 0,

@@ -3,9 +3,9 @@
 use super::source::{Source, word_at};
 use super::{Finding, PURE};
 
-/// Where `async` may stand; `shell` has it for its HTTP client and server alone.
+/// Where `async` may stand; `shell` has it for HTTP alone, and for port mapping, whose crates speak nothing else.
 const ASYNC: [&str; 4] = ["session", "daemon", "api", "cli"];
-const ASYNC_SHELL: &str = "crates/shell/src/http";
+const ASYNC_SHELL: [&str; 2] = ["crates/shell/src/http", "crates/shell/src/mapping"];
 /// Where threads meet: the two doors of the shell.
 const MAILBOXES: [&str; 2] = ["crates/shell/src/mailbox.rs", "crates/shell/src/news.rs"];
 /// Shared state that anybody may change at any time.
@@ -61,7 +61,7 @@ fn awaits(code: &str) -> bool {
 }
 
 fn no_async(source: &Source) -> Vec<Finding> {
-    if ASYNC.contains(&source.house()) || source.path.starts_with(ASYNC_SHELL) {
+    if ASYNC.contains(&source.house()) || ASYNC_SHELL.iter().any(|room| source.path.starts_with(room)) {
         return Vec::new();
     }
     let found = (1..)
@@ -183,6 +183,7 @@ mod tests {
         one("crates/shell/src/tcp.rs", "x.await;", "async");
         one("crates/trackerd/src/a.rs", "let x = async { 1 };", "async");
         none("crates/shell/src/http/get.rs", "async fn a() {}");
+        none("crates/shell/src/mapping/mod.rs", "async fn a() {}");
         none("crates/discovery/src/a.rs", "x.awaits(y);");
         none("crates/session/src/a.rs", "async fn a() { b.await }");
         none("crates/engine/src/a.rs", "use async_broadcast::x; // async\nlet a = \"async\";");

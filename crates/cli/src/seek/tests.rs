@@ -105,6 +105,9 @@ impl Client for Engine {
         let addr = "9.9.9.9:9".parse().unwrap();
         Box::new(Silence(vec![Event::Banned { torrent: TorrentId(3), addr, reason: why }, event(2)]))
     }
+    fn mapping(&self) -> Option<piecemeal_api::Mapping> {
+        None
+    }
     fn listening(&self) -> Vec<SocketAddr> {
         vec!["127.0.0.1:1".parse().unwrap()]
     }
