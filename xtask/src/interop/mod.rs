@@ -15,6 +15,7 @@ mod matrix;
 mod mixed;
 pub mod net;
 pub mod peers;
+mod reach;
 pub mod tracker;
 
 use std::collections::VecDeque;
@@ -188,6 +189,7 @@ fn all() -> Vec<Case> {
     cases.extend(magnet::cases());
     cases.extend(inputs::cases());
     cases.extend(finding::cases());
+    cases.extend(reach::cases());
     cases.extend(mixed::cases());
     cases.extend(limits::cases());
     cases.extend(matrix::others());

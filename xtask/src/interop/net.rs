@@ -191,7 +191,8 @@ impl Host {
     }
 }
 
-fn ip(args: &str) -> Result<()> {
+/// Runs `ip`, with words between single spaces.
+pub fn ip(args: &str) -> Result<()> {
     ip_tool("ip", args)
 }
 
