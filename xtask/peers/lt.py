@@ -7,12 +7,18 @@
         --dht it begins at that node, with --lsd it looks on the local network, and otherwise does neither
   lt.py node --listen IP:PORT [--more N] [--stay SECONDS]
         nodes of the DHT that swap nothing: one, and N on the ports after it that begin at it; prints READY
+  lt.py dht --listen IP:PORT --at IP:PORT [--stay SECONDS] WHAT ARGUMENT...
+        a node that begins at another and asks: meet | peers HASH | announce HASH PORT | get TARGET
+        | get-mutable KEY SALT | put TEXT | put-mutable SEED KEY TEXT SALT | sample IP:PORT TARGET;
+        keys, hashes and seeds in hex; prints one line of JSON, null if there was no answer, and stays for a while
   lt.py create --path P --out F --piece-length N --format v1|v2|hybrid [--tracker URL]
   lt.py hashes FILE...        one line each: the v1 info-hash and the v2 info-hash, or - where there is none
   lt.py check --torrent F --dir D     hashes all content; exit code 0 when all of it is good
   lt.py version
 """
 import argparse
+import hashlib
+import json
 import os
 import sys
 import time
@@ -31,6 +37,8 @@ def session(listen, up_limit=0, dht=None, lsd=False):
         "dht_bootstrap_nodes": dht or "",
         # The network of a test has addresses that its defaults take for those of one careless crowd.
         "dht_restrict_routing_ips": False, "dht_restrict_search_ips": False, "dht_ignore_dark_internet": False,
+        # Short questions of one host follow one another faster than it lets the world ask.
+        "dht_block_ratelimit": 100,
         "allow_multiple_connections_per_ip": True,
         "in_enc_policy": 2, "out_enc_policy": 2,
         "upload_rate_limit": up_limit,
@@ -38,7 +46,8 @@ def session(listen, up_limit=0, dht=None, lsd=False):
         "min_announce_interval": 1,
         "connection_speed": 200,
         "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.status_notification
-        | lt.alert.category_t.storage_notification,
+        | lt.alert.category_t.storage_notification | lt.alert.category_t.dht_notification
+        | lt.alert.category_t.dht_operation_notification,
     })
     # Peers of the local network are free of limits unless every address is in the global class alone.
     everybody = lt.ip_filter()
@@ -100,6 +109,83 @@ def node(a):
     except KeyboardInterrupt:
         pass
     return 0
+
+
+def alert_of(s, kind, limit=20, fits=lambda alert: True):
+    """The next alert of this kind, or None."""
+    began = time.time()
+    while time.time() - began < limit:
+        s.wait_for_alert(50)
+        for alert in s.pop_alerts():
+            if isinstance(alert, kind) and fits(alert):
+                return alert
+    return None
+
+
+def nodes_met(s):
+    """How many nodes are in its table."""
+    s.post_session_stats()
+    stats = alert_of(s, lt.session_stats_alert)
+    return stats.values["dht.dht_nodes"] if stats else 0
+
+
+def dht(a):
+    s = session(a.listen, dht="")
+    ip, port = a.at.rsplit(":", 1)
+    # Told as a node: hosts to bootstrap from never get into its table, and nothing is stored with them.
+    s.add_dht_node((ip.strip("[]"), int(port)))
+    began = time.time()
+    while nodes_met(s) == 0 and time.time() - began < 20:
+        time.sleep(0.05)
+    print(json.dumps(dht_ask(s, a.ask[0], a.ask[1:])), flush=True)
+    time.sleep(a.stay)
+    return 0
+
+
+def dht_ask(s, what, args):
+    hash_of = lambda text: lt.sha1_hash(bytes.fromhex(text))
+    if what == "meet":
+        return nodes_met(s)
+    if what == "peers":
+        s.dht_get_peers(hash_of(args[0]))
+        heard = alert_of(s, lt.dht_get_peers_reply_alert)
+        return heard and ["%s:%d" % peer for peer in heard.peers()]
+    if what == "announce":
+        s.dht_announce(hash_of(args[0]), int(args[1]), 0)
+        # There is no word of its end.
+        time.sleep(2)
+        return True
+    if what == "get":
+        s.dht_get_immutable_item(hash_of(args[0]))
+        heard = alert_of(s, lt.dht_immutable_item_alert)
+        return heard and text(heard.item)
+    if what == "get-mutable":
+        s.dht_get_mutable_item(bytes.fromhex(args[0]), args[1].encode())
+        heard = alert_of(s, lt.dht_mutable_item_alert, fits=lambda alert: alert.authoritative or alert.seq > 0)
+        return heard and [text(heard.item), heard.seq]
+    if what == "put":
+        target = s.dht_put_immutable_item(args[0].encode())
+        heard = alert_of(s, lt.dht_put_alert)
+        return heard and [str(target), heard.num_success]
+    if what == "put-mutable":
+        # Scalar and prefix, as RFC 8032 makes them of a seed.
+        secret = bytearray(hashlib.sha512(bytes.fromhex(args[0])).digest())
+        secret[0] &= 248
+        secret[31] = secret[31] & 63 | 64
+        s.dht_put_mutable_item(bytes(secret), bytes.fromhex(args[1]), args[2].encode(), args[3].encode())
+        heard = alert_of(s, lt.dht_put_alert)
+        return heard and [heard.seq, heard.num_success]
+    if what == "sample":
+        ip, port = args[0].rsplit(":", 1)
+        s.dht_sample_infohashes((ip.strip("[]"), int(port)), hash_of(args[1]))
+        heard = alert_of(s, lt.dht_sample_infohashes_alert)
+        return heard and [str(sample) for sample in heard.samples]
+    sys.exit("no such question: " + what)
+
+
+def text(item):
+    value = item["value"] if isinstance(item, dict) and "value" in item else item
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def flush(s, h):
@@ -172,6 +258,11 @@ def main():
     p.add_argument("--listen", required=True)
     p.add_argument("--more", type=int, default=0)
     p.add_argument("--stay", type=float, default=600)
+    p = sub.add_parser("dht")
+    p.add_argument("--listen", required=True)
+    p.add_argument("--at", required=True)
+    p.add_argument("--stay", type=float, default=0)
+    p.add_argument("ask", nargs="+")
     p = sub.add_parser("create")
     p.add_argument("--path", required=True)
     p.add_argument("--out", required=True)
@@ -189,7 +280,7 @@ def main():
     if a.what == "version":
         print(lt.__version__)
         return 0
-    return {"peer": peer, "node": node, "create": create, "hashes": hashes, "check": check}[a.what](a)
+    return {"peer": peer, "node": node, "dht": dht, "create": create, "hashes": hashes, "check": check}[a.what](a)
 
 
 if __name__ == "__main__":

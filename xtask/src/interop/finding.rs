@@ -86,7 +86,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// What a case lacks here, in words for the table.
-fn lacking(stage: &Stage<'_>, clients: &[Client]) -> Result<Option<String>> {
+pub fn lacking(stage: &Stage<'_>, clients: &[Client]) -> Result<Option<String>> {
     if stage.net == Net::Loopback {
         return Ok(Some("left out: it wants hosts with addresses of their own".to_owned()));
     }
@@ -97,7 +97,11 @@ fn lacking(stage: &Stage<'_>, clients: &[Client]) -> Result<Option<String>> {
 }
 
 /// A torrent of the case's content, and where the content is.
-fn torrent(stage: &Stage<'_>, pieces: u64, tracker: Option<&str>) -> Result<(Metainfo, PathBuf, PathBuf)> {
+pub fn torrent(
+    stage: &Stage<'_>,
+    pieces: u64,
+    tracker: Option<&str>,
+) -> Result<(Metainfo, PathBuf, PathBuf)> {
     let content = Content { shape: Shape::One, piece_length: PIECE_LENGTH, pieces };
     let (dir, torrent) = (stage.content(&content)?, stage.dir.join("x.torrent"));
     let order =
@@ -106,17 +110,24 @@ fn torrent(stage: &Stage<'_>, pieces: u64, tracker: Option<&str>) -> Result<(Met
 }
 
 /// A client of a case: where it runs, what it swaps, and into which directory.
-struct Part<'a> {
-    client: Client,
-    host: &'a Host,
-    torrent: &'a Path,
-    dir: &'a Path,
-    peers: &'a [SocketAddr],
-    up_limit: u64,
+pub struct Part<'a> {
+    /// Who.
+    pub client: Client,
+    /// Where.
+    pub host: &'a Host,
+    /// A .torrent file, or a magnet link.
+    pub torrent: &'a Path,
+    /// The directory of the content.
+    pub dir: &'a Path,
+    /// Who to talk to.
+    pub peers: &'a [SocketAddr],
+    /// Bytes a second it may send; 0 for all it can.
+    pub up_limit: u64,
 }
 
 impl Part<'_> {
-    fn start(&self, stage: &Stage<'_>, seed: bool, ways: &Ways) -> Result<Peer> {
+    /// Starts it, with these ways of finding peers.
+    pub fn start(&self, stage: &Stage<'_>, seed: bool, ways: &Ways) -> Result<Peer> {
         let state = stage.dir.join(format!("state{}", self.host.number));
         let task = Task {
             host: self.host,

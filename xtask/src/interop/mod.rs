@@ -5,6 +5,7 @@
 
 mod cli;
 pub mod content;
+mod dht;
 mod finding;
 mod formats;
 mod inputs;
@@ -190,6 +191,7 @@ fn all() -> Vec<Case> {
     cases.extend(inputs::cases());
     cases.extend(finding::cases());
     cases.extend(reach::cases());
+    cases.extend(dht::cases());
     cases.extend(mixed::cases());
     cases.extend(limits::cases());
     cases.extend(matrix::others());

@@ -183,7 +183,8 @@ pub fn python(script: &str) -> Command {
     python_of(Command::new("python3"), script)
 }
 
-fn python_of(mut command: Command, script: &str) -> Command {
+/// The same by a command that runs Python somewhere.
+pub fn python_of(mut command: Command, script: &str) -> Command {
     command
         .args(["-W", "ignore"])
         .arg(root().join("xtask/peers").join(script))
