@@ -221,19 +221,25 @@ fn nobody_but_the_router_is_asked_for_anything() {
 }
 
 #[test]
-fn documents_that_never_end_are_not_read_to_the_end() {
-    let at = router(23);
-    let listener = TcpListener::bind((at, 0)).unwrap();
-    answers(at, vec![format!("http://{}/description.xml", listener.local_addr().unwrap())]);
-    // Deep, and long: either is given up on before memory is full.
-    thread::spawn(move || {
-        while let Ok((mut stream, _)) = listener.accept() {
-            read(&stream);
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
-            while stream.write_all(&b"<device>".repeat(4096)).is_ok() {}
-        }
-    });
-    let run = Run::without_device(at);
-    assert_eq!(run.told(), None);
-    run.stop();
+fn documents_that_never_end_or_grow_are_not_read_to_the_end() {
+    // Deep and long; and a thousand million of the same word, by entities of entities.
+    let deep = vec![b"<device>".repeat(4096); 1024];
+    let entity = |at: char, of: char| format!("<!ENTITY {at} \"{}\">", format!("&{of};").repeat(10));
+    let all: String = ('b'..='j').zip('a'..).map(|(at, of)| entity(at, of)).collect();
+    let bomb = format!("<?xml version=\"1.0\"?><!DOCTYPE r [<!ENTITY a \"word\">{all}]><root>&j;</root>");
+    for (number, parts) in [(23, deep), (24, vec![bomb.into_bytes()])] {
+        let at = router(number);
+        let listener = TcpListener::bind((at, 0)).unwrap();
+        answers(at, vec![format!("http://{}/description.xml", listener.local_addr().unwrap())]);
+        thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                read(&stream);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+                let _ = parts.iter().try_for_each(|part| stream.write_all(part));
+            }
+        });
+        let run = Run::without_device(at);
+        assert_eq!(run.told(), None, "{number}");
+        run.stop();
+    }
 }
