@@ -17,6 +17,7 @@ pub mod peer_id;
 pub mod pex;
 pub mod text;
 pub mod tracker;
+pub mod utp;
 
 pub use handshake::{Handshake, HandshakeError, Progress, Reserved};
 pub use message::{Head, Limits, Message, WireError, decode_head, needed, piece_header};
