@@ -13,7 +13,7 @@ seconds=${1:?usage: fuzz/run.sh SECONDS [TARGET...]}
 shift
 cd "$(dirname "$0")"
 all="bencode metainfo magnet handshake peer_wire extension tracker_answer tracker_query udp_tracker resume_facts"
-all="$all krpc pex lsd dht_node ip_filter socks5 mse"
+all="$all krpc pex lsd dht_node ip_filter socks5 mse utp_stream"
 [ $# -gt 0 ] || set -- $all
 
 host=$(rustc -vV | sed -n 's/^host: //p')

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 /// A way through a door.
 type Entry = fn(&[u8]);
 
-const ENTRIES: [(&str, Entry); 2] = [("mse", mse), ("socks5", socks5)];
+const ENTRIES: [(&str, Entry); 3] = [("mse", mse), ("socks5", socks5), ("utp_stream", utp_stream)];
 
 #[test]
 fn what_a_fuzzer_kept_survives() {

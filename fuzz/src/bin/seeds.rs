@@ -24,7 +24,7 @@ fn main() -> io::Result<()> {
     for entry in ["dht_node", "ip_filter", "lsd"] {
         keep(entry, &discovery::seeds(entry))?;
     }
-    for entry in ["socks5", "mse"] {
+    for entry in ["socks5", "mse", "utp_stream"] {
         keep(entry, &transport::seeds(entry))?;
     }
     keep("resume_facts", &package::seeds())

@@ -5,15 +5,18 @@
 
 mod mse;
 mod proxy;
+mod utp;
 
 pub use mse::mse;
 pub use proxy::socks5;
+pub use utp::utp_stream;
 
 /// Good inputs for the function of this name.
 pub fn seeds(entry: &str) -> Vec<Vec<u8>> {
     match entry {
         "mse" => mse::seeds(),
         "socks5" => proxy::seeds(),
+        "utp_stream" => utp::seeds(),
         _ => Vec::new(),
     }
 }
