@@ -8,6 +8,7 @@ use piecemeal_metainfo::{InfoHash, to_hex};
 use serde::{Deserialize, Serialize};
 
 use crate::json;
+use crate::net::NetOptions;
 
 /// A question, and how it is asked.
 ///
@@ -27,6 +28,9 @@ pub struct DhtRequest {
     pub family: Option<IpFamily>,
     /// The longest to wait, in whole seconds.
     pub wait_s: u32,
+    /// Which ways it may go.
+    #[serde(default)]
+    pub net: NetOptions,
 }
 
 /// The two kinds of addresses.
@@ -287,7 +291,14 @@ mod tests {
             DhtAsk::Get { of: DhtKey::Target(DhtId([2; 20])) },
             DhtAsk::Put { value: b"1:a".to_vec(), sign: Some(sign) },
         ] {
-            let request = DhtRequest { ask, nodes: vec![], state_dir: None, family: None, wait_s: 9 };
+            let request = DhtRequest {
+                ask,
+                nodes: vec![],
+                state_dir: None,
+                family: None,
+                wait_s: 9,
+                net: NetOptions::default(),
+            };
             let text = serde_json::to_string(&request).unwrap();
             assert_eq!(serde_json::from_str::<DhtRequest>(&text).unwrap(), request, "{text}");
         }

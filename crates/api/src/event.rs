@@ -128,6 +128,13 @@ pub enum Event {
         /// Which port; `None`: no router helps.
         mapping: Option<Mapping>,
     },
+    /// The one interface that may be used went away, or is there. While it is away nothing is sent or received.
+    Interface {
+        /// What the system calls it.
+        name: String,
+        /// It is there.
+        there: bool,
+    },
     /// This listener was too slow.
     Lost {
         /// How many events it did not get.
@@ -151,7 +158,7 @@ impl Event {
             | Event::Tracker { torrent, .. }
             | Event::Gone { torrent } => Some(*torrent),
             Event::Snapshot { status } => Some(status.torrent),
-            Event::Mapping { .. } | Event::Lost { .. } => None,
+            Event::Mapping { .. } | Event::Interface { .. } | Event::Lost { .. } => None,
         }
     }
 }

@@ -16,6 +16,7 @@ mod client;
 mod dht;
 mod event;
 mod json;
+mod net;
 mod refusal;
 mod resolve;
 mod status;
@@ -28,6 +29,7 @@ pub use dht::{
     DhtSigned, DhtSummary, IpFamily,
 };
 pub use event::{Event, TrackerOutcome};
+pub use net::{Carried, NetOptions, Proxy, ProxyKind};
 pub use refusal::Refusal;
 pub use resolve::{ResolveRequest, Resolved};
 pub use status::{

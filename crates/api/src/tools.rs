@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::client::Client;
 use crate::dht::{DhtFinding, DhtRequest, DhtSummary};
 use crate::json;
+use crate::net::NetOptions;
 use crate::refusal::Refusal;
 use crate::torrent::Limits;
 
@@ -34,7 +35,7 @@ pub trait Tools: Send + Sync {
     -> Result<Vec<TrackerAnswer>, Refusal>;
 
     /// Fetches a .torrent file over http or https: redirects followed within bounds, size and time bounded.
-    fn fetch_torrent(&self, url: &str, cancel: &Cancel) -> Result<Vec<u8>, Refusal>;
+    fn fetch_torrent(&self, url: &str, net: &NetOptions, cancel: &Cancel) -> Result<Vec<u8>, Refusal>;
 
     /// Asks the distributed hash table. What is found on the way is told as it comes, on the caller's thread; that
     /// nobody answers is a summary.
@@ -282,6 +283,9 @@ pub struct AnnounceRequest {
     /// Ask for counts instead (BEP 48).
     #[serde(default)]
     pub scrape: bool,
+    /// Which ways it may go.
+    #[serde(default)]
+    pub net: NetOptions,
 }
 
 /// What one tracker said. Texts come from the network: make safe to print.
@@ -396,6 +400,9 @@ pub struct EngineOptions {
     /// The router to ask; `None`: that of the default route. One on loopback is asked even if all of `listen` is.
     #[serde(default)]
     pub gateway: Option<Ipv4Addr>,
+    /// Which ways it may go.
+    #[serde(default)]
+    pub net: NetOptions,
 }
 
 impl EngineOptions {

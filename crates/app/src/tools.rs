@@ -8,8 +8,8 @@ use std::time::Duration;
 use piecemeal::{Session, default_pool_bytes, tools};
 use piecemeal_api::{
     AnnounceRequest, Cancel, Client, CreateRequest, Created, DhtFinding, DhtRequest, DhtSummary,
-    EngineOptions, Refusal, RunningTracker, Tools, TrackerAnswer, TrackerOptions, Verdict, VerifyRequest,
-    Work,
+    EngineOptions, NetOptions, Refusal, RunningTracker, Tools, TrackerAnswer, TrackerOptions, Verdict,
+    VerifyRequest, Work,
 };
 use piecemeal_cli::ErrStream;
 
@@ -67,8 +67,8 @@ impl Tools for InProcess {
         tools::announce_all(request, cancel)
     }
 
-    fn fetch_torrent(&self, url: &str, cancel: &Cancel) -> Result<Vec<u8>, Refusal> {
-        tools::fetch_torrent(url, cancel)
+    fn fetch_torrent(&self, url: &str, net: &NetOptions, cancel: &Cancel) -> Result<Vec<u8>, Refusal> {
+        tools::fetch_torrent(url, net, cancel)
     }
 
     fn dht(

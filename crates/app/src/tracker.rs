@@ -3,14 +3,14 @@
 //! Owns the names under which others reach it, and the signal that has it read its lists again; everything else is
 //! `trackerd`'s.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use piecemeal_api::{Refusal, RunningTracker, TrackerOptions, TrackerStats};
 use piecemeal_cli::ErrStream;
-use piecemeal_trackerd::{Config, ListError, ListFiles, StartError, TrackerServer};
+use piecemeal_trackerd::{Config, ListError, ListFiles, StartError, TrackerServer, outward};
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::{Handle, Signals};
 
@@ -148,24 +148,8 @@ fn refusal(why: StartError, listen: &[SocketAddr]) -> Refusal {
 
 /// What goes into torrents. An address that stands for all is given as the one that others most likely see.
 fn url(scheme: &str, bound: SocketAddr, path: &str) -> String {
-    let ip = if bound.ip().is_unspecified() { outward(bound.ip()) } else { bound.ip() };
+    let ip = if bound.ip().is_unspecified() { outward(bound.is_ipv4()) } else { bound.ip() };
     format!("{scheme}://{}{path}", SocketAddr::new(ip, bound.port()))
-}
-
-/// The address this machine would speak to the internet from, or loopback. Nothing is sent: connecting a datagram
-/// socket only looks up the route. The addresses are of documentation (RFC 5737, RFC 3849).
-fn outward(unspecified: IpAddr) -> IpAddr {
-    let (anywhere, loopback): (IpAddr, IpAddr) = match unspecified {
-        IpAddr::V4(_) => (Ipv4Addr::new(198, 51, 100, 1).into(), Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(_) => (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(), Ipv6Addr::LOCALHOST.into()),
-    };
-    let look = || -> std::io::Result<IpAddr> {
-        let socket = UdpSocket::bind((unspecified, 0))?;
-        // Any port: 9 is "discard".
-        socket.connect((anywhere, 9))?;
-        Ok(socket.local_addr()?.ip())
-    };
-    look().ok().filter(|ip| !ip.is_unspecified()).unwrap_or(loopback)
 }
 
 fn without_number(why: &std::io::Error) -> String {

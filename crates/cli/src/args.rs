@@ -5,11 +5,12 @@
 pub mod dht;
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
+use piecemeal_api::{Carried, Proxy};
 
 use crate::units::{parse_rate, parse_ratio, parse_size, parse_span};
 
@@ -139,6 +140,38 @@ pub struct Reach {
     /// Where to listen for peers, as IP:PORT; port 0 takes a free one [default: port 6881 or above, everywhere]
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<SocketAddr>,
+    #[command(flatten)]
+    pub ways: Ways,
+}
+
+/// By which ways anything is sent.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Ways into the network")]
+pub struct Ways {
+    /// Send and receive by this interface alone, such as tun0; while it is away, nothing
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<String>,
+    /// Send from this address alone; once for IPv4, once for IPv6, and a family without is off
+    #[arg(long, value_name = "IP")]
+    pub bind: Vec<IpAddr>,
+    /// Speak IPv4 alone
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub ipv4: bool,
+    /// Speak IPv6 alone
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
+    /// Send by a proxy: socks5://[NAME:PASSWORD@]HOST:PORT or http://HOST:PORT. What it cannot carry is off
+    #[arg(long, value_parser = Proxy::parse, value_name = "URL")]
+    pub proxy: Option<Proxy>,
+    /// What goes by the proxy [default: all of them]
+    #[arg(long, value_parser = parse_carried, value_delimiter = ',', requires = "proxy", value_name = "peers,trackers,web,dht")]
+    pub proxy_for: Vec<Carried>,
+    /// How what peers are sent is marked (DSCP), 0 to 63; 0 is as all other traffic [default: 1, lower effort]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(..64), value_name = "NUMBER")]
+    pub dscp: Option<u8>,
+    /// Ask this server for names of hosts, where --interface or --bind keeps the system from asking
+    #[arg(long, value_parser = parse_name_server, value_name = "IP[:PORT]")]
+    pub name_server: Option<SocketAddr>,
 }
 
 /// How the torrent of a magnet link is found.
@@ -267,7 +300,22 @@ pub struct Show {
 }
 
 /// The options of [`Find`].
-const FIND: [&str; 6] = ["peers", "timeout", "no_dht", "dht_nodes", "no_lsd", "listen"];
+const FIND: [&str; 14] = [
+    "peers",
+    "timeout",
+    "no_dht",
+    "dht_nodes",
+    "no_lsd",
+    "listen",
+    "interface",
+    "bind",
+    "ipv4",
+    "ipv6",
+    "proxy",
+    "proxy_for",
+    "dscp",
+    "name_server",
+];
 
 /// `piecemeal verify`
 #[derive(Args, Debug)]
@@ -295,6 +343,8 @@ pub struct Peers {
     /// One JSON object a tracker, one a line
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub ways: Ways,
 }
 
 /// `piecemeal tracker`
@@ -353,6 +403,24 @@ fn parse_url(url: &str, schemes: &[&str]) -> Result<String, String> {
     Ok(url.to_owned())
 }
 
+fn parse_carried(text: &str) -> Result<Carried, String> {
+    match text {
+        "peers" => Ok(Carried::Peers),
+        "trackers" => Ok(Carried::Trackers),
+        "web" => Ok(Carried::Web),
+        "dht" => Ok(Carried::Dht),
+        _ => {
+            Err(format!("`{text}` is not known; name some of peers, trackers, web, dht, with commas between"))
+        }
+    }
+}
+
+fn parse_name_server(text: &str) -> Result<SocketAddr, String> {
+    let wrong = || format!("`{text}` is no address; write it like 9.9.9.9 or [2620:fe::fe]:53");
+    // Name servers listen at port 53 (RFC 1035).
+    text.parse().or_else(|_| text.parse().map(|ip: IpAddr| (ip, 53).into())).map_err(|_| wrong())
+}
+
 fn parse_piece_length(text: &str) -> Result<u64, String> {
     let length = parse_size(text)?;
     // BEP 52: a power of two of at least 16 KiB. 256 MiB is the most other clients read.
@@ -381,6 +449,33 @@ mod tests {
     }
 
     #[test]
+    fn ways_that_make_no_sense_are_refused() {
+        let of = |words: &str| {
+            let words = format!("piecemeal get x {words}");
+            let cli = Cli::try_parse_from(words.split(' ')).map_err(|why| why.to_string())?;
+            let Command::Get(get) = cli.command else { panic!("not get") };
+            Ok::<_, String>(get.engine.reach.ways)
+        };
+        let ways =
+            of("--interface tun0 --bind 10.0.0.1 --bind ::1 --proxy socks5://h:1 --proxy-for peers,dht")
+                .unwrap();
+        assert_eq!((ways.interface.as_deref(), ways.bind.len()), (Some("tun0"), 2));
+        assert_eq!(ways.proxy_for, [Carried::Peers, Carried::Dht]);
+        for bad in [
+            "--bind tun0",
+            "--proxy h:1",
+            "--proxy socks4://h:1",
+            "--proxy-for peers",
+            "--proxy socks5://h --proxy-for mail",
+            "--dscp 64",
+            "--ipv4 --ipv6",
+            "--name-server x",
+        ] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn addresses() {
         assert_eq!(
             parse_tier("http://a/x, udp://b:1"),
@@ -390,6 +485,9 @@ mod tests {
             assert!(parse_tier(bad).is_err(), "{bad}");
         }
         assert!(parse_http("udp://a").is_err());
+        assert_eq!(parse_name_server("9.9.9.9"), Ok("9.9.9.9:53".parse().unwrap()));
+        assert_eq!(parse_name_server("[::1]:5353"), Ok("[::1]:5353".parse().unwrap()));
+        assert!(parse_name_server("dns.example").is_err());
         assert_eq!(parse_piece_length("1MiB"), Ok(1 << 20));
         for bad in ["1M", "8KiB", "512MiB", "0", "3MiB"] {
             assert!(parse_piece_length(bad).is_err(), "{bad}");

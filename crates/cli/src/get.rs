@@ -4,11 +4,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use piecemeal_api::{
-    AddTorrent, Client, EngineOptions, Limits, ResolveRequest, Resolved, Selection, Tools, Verify,
+    AddTorrent, Client, EngineOptions, IpFamily, Limits, NetOptions, Proxy, ResolveRequest, Resolved,
+    Selection, Tools, Verify,
 };
 use serde::Serialize;
 
-use crate::args::{Engine, Get, Reach, SeedGoal};
+use crate::args::{Engine, Get, Reach, SeedGoal, Ways};
 use crate::fail::Failure;
 use crate::host::Host;
 use crate::interrupt::Interrupt;
@@ -25,7 +26,7 @@ pub fn run(args: &Get, tools: &dyn Tools, host: &mut Host, stop: &Interrupt) -> 
     let dir = args.output.as_deref().map_or_else(|| host.cwd.clone(), |dir| host.at(dir));
     let mut wishes = Vec::new();
     for source in &args.sources {
-        wishes.push(match Source::read(source, host, tools, stop)? {
+        wishes.push(match Source::read(source, &net_options(&args.engine.reach.ways), host, tools, stop)? {
             Source::Torrent(torrent) => {
                 let add = request(args, &torrent, &dir)?;
                 Wish::Torrent(torrent, add)
@@ -66,14 +67,35 @@ pub fn reach_options(reach: &Reach, host: &Host) -> EngineOptions {
         dht: !reach.no_dht,
         dht_nodes: reach.dht_nodes.clone(),
         lsd: !reach.no_lsd,
+        net: net_options(&reach.ways),
         ..EngineOptions::default()
+    }
+}
+
+/// By which ways anything is sent.
+pub fn net_options(ways: &Ways) -> NetOptions {
+    let only = match (ways.ipv4, ways.ipv6) {
+        (true, _) => Some(IpFamily::V4),
+        (_, true) => Some(IpFamily::V6),
+        _ => None,
+    };
+    NetOptions {
+        interface: ways.interface.clone(),
+        bind: ways.bind.clone(),
+        only,
+        dscp: ways.dscp,
+        proxy: ways.proxy.clone().map(|proxy| Proxy { carries: ways.proxy_for.clone(), ..proxy }),
+        name_server: ways.name_server,
     }
 }
 
 /// Tells where peers can reach an engine.
 pub fn say_listening(fleet: &Fleet, client: &dyn Client, host: &mut Host) -> Result<(), Failure> {
     let addrs: Vec<_> = client.listening().iter().map(ToString::to_string).collect();
-    fleet.screen.note(&format!("listening on {}", addrs.join(", ")));
+    fleet.screen.note(&match &addrs[..] {
+        [] => "listening nowhere: nobody can call us".to_owned(),
+        _ => format!("listening on {}", addrs.join(", ")),
+    });
     Ok(fleet.screen.json(host, &Own::Listening { addrs })?)
 }
 

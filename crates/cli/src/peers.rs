@@ -6,6 +6,7 @@ use piecemeal_api::{AnnounceRequest, Tools, TrackerAnswer};
 
 use crate::args::Peers;
 use crate::fail::Failure;
+use crate::get::net_options;
 use crate::host::Host;
 use crate::interrupt::Interrupt;
 use crate::source::Torrent;
@@ -24,8 +25,8 @@ pub fn run(args: &Peers, tools: &dyn Tools, host: &mut Host, stop: &Interrupt) -
         let remedy = "make it again with `piecemeal create --tracker URL`";
         return Err(Failure::failed(args.torrent.display(), "names no tracker", remedy));
     }
-    let (metainfo, scrape) = (torrent.bytes.clone(), args.scrape);
-    let request = AnnounceRequest { metainfo, wait_s: WAIT_S, num_want: NUM_WANT, scrape };
+    let (metainfo, scrape, net) = (torrent.bytes.clone(), args.scrape, net_options(&args.ways));
+    let request = AnnounceRequest { metainfo, wait_s: WAIT_S, num_want: NUM_WANT, scrape, net };
     let answers = tools.announce_all(&request, stop.cancel())?;
     for answer in &answers {
         if args.json { host.say_json(answer)? } else { print(answer, args.scrape, host)? }

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use piecemeal_api::Tools;
+use piecemeal_api::{NetOptions, Tools};
 use piecemeal_metainfo::Metainfo;
 
 use crate::fail::Failure;
@@ -37,10 +37,16 @@ pub enum Source {
 
 impl Source {
     /// A .torrent file, the address of one, or a magnet link.
-    pub fn read(source: &OsStr, host: &Host, tools: &dyn Tools, stop: &Interrupt) -> Result<Source, Failure> {
+    pub fn read(
+        source: &OsStr,
+        net: &NetOptions,
+        host: &Host,
+        tools: &dyn Tools,
+        stop: &Interrupt,
+    ) -> Result<Source, Failure> {
         match source.to_str() {
             Some(text) if is_magnet(text) => Link::parse(text).map(Source::Link),
-            _ => Torrent::from_source(source, host, tools, stop).map(Source::Torrent),
+            _ => Torrent::from_source(source, net, host, tools, stop).map(Source::Torrent),
         }
     }
 }
@@ -88,6 +94,7 @@ impl Torrent {
     /// A .torrent file, or the address of one.
     fn from_source(
         source: &OsStr,
+        net: &NetOptions,
         host: &Host,
         tools: &dyn Tools,
         stop: &Interrupt,
@@ -95,7 +102,7 @@ impl Torrent {
         let Some(text) = source.to_str() else { return Torrent::read(&host.at(Path::new(source))) };
         match text.split_once("://") {
             Some((scheme, _)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
-                Torrent::parse(tools.fetch_torrent(text, stop.cancel())?, text)
+                Torrent::parse(tools.fetch_torrent(text, net, stop.cancel())?, text)
             }
             Some((scheme, _)) if !host.at(Path::new(source)).exists() => Err(Failure::failed(
                 text,

@@ -226,6 +226,9 @@ impl Fleet {
 
     fn hear(&mut self, engine: usize, event: Event, host: &mut Host) -> Result<(), Failure> {
         self.screen.event(host, &event)?;
+        if let Event::Interface { name, there } = &event {
+            self.screen.note(&interface_note(name, *there));
+        }
         if let Event::Mapping { mapping } = event {
             self.mapped(engine, mapping);
         }
@@ -424,6 +427,14 @@ fn is_behind_another(ip: IpAddr) -> bool {
             ip.is_private() || ip.is_link_local() || (a, b & 0xC0) == (100, 64)
         }
         IpAddr::V6(_) => false,
+    }
+}
+
+fn interface_note(name: &str, there: bool) -> String {
+    let name = text::safe(name);
+    match there {
+        true => format!("interface {name} is there: going on"),
+        false => format!("interface {name} is away: nothing is sent or received until it comes"),
     }
 }
 

@@ -347,6 +347,8 @@ pub enum Change {
     Announce,
     /// Somebody looks: while the torrent does not run, its trackers may be asked for counts (BEP 48).
     Look,
+    /// The network was away and is back: failures and pauses of that time count for nothing.
+    Reconnect,
     /// Make resume facts now; answered by [`News::Facts`].
     Save,
 }
@@ -443,6 +445,13 @@ pub enum News {
     Reach(Option<Reach>),
     /// The torrent has left; nothing more is heard of it.
     Gone(TorrentId),
+    /// The one interface that may be used went away, or came. Told by the shell.
+    Interface {
+        /// What the system calls it.
+        name: String,
+        /// It is there.
+        there: bool,
+    },
 }
 
 /// What is kept of the DHT over a restart.

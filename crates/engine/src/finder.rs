@@ -259,6 +259,12 @@ impl Finder {
         if ip.is_ipv6() || is_local(ip) { self.settings.port } else { cx.lease.outside.port_v4 }
     }
 
+    /// The network was away and is back.
+    pub(crate) fn reconnect(&mut self, now: Time) {
+        self.swarm.reconsider(now);
+        self.trackers.announce_now(now);
+    }
+
     /// The download is complete.
     pub(crate) fn complete(&mut self, now: Time) {
         self.trackers.complete(now);

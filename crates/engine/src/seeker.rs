@@ -291,6 +291,7 @@ impl Seeker {
         match change {
             Change::AddPeers(peers) => self.learn(cx, &peers, PeerSource::Manual),
             Change::Announce => self.finder.announce_now(cx.now),
+            Change::Reconnect => self.finder.reconnect(cx.now),
             // There is no content to change.
             _ => {}
         }

@@ -237,6 +237,14 @@ impl Swarm {
         }
     }
 
+    /// The network was away and is back: whoever waits may be dialed at once, and has failed never.
+    pub fn reconsider(&mut self, now: Time) {
+        for (_, known) in self.known.iter_mut().filter(|(_, known)| known.state == State::Waiting) {
+            (known.due, known.failures) = (now, 0);
+        }
+        self.set_seeding(self.seeding);
+    }
+
     /// A handshake is done: may the connection stay? `incoming` says who called; the port of one who called us is
     /// not where it listens (see [`Swarm::listens_at`]).
     ///

@@ -38,6 +38,7 @@ mod table;
 #[cfg(test)]
 mod test_kit;
 pub mod tools;
+mod ways;
 mod words;
 
 pub use hub::EventStream;

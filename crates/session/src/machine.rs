@@ -9,12 +9,13 @@ use std::thread::available_parallelism;
 use piecemeal_api::{EngineOptions, Refusal};
 use piecemeal_engine::cx::Settings;
 use piecemeal_shell::mapping::MappingSettings;
+use piecemeal_shell::net::{Dialer, Traffic};
 use piecemeal_shell::{Shell, ShellError, ShellSettings, entropy};
 use piecemeal_wire::krpc::NodeId;
 use piecemeal_wire::peer_id;
 use rustix::process::{Resource, getrlimit};
 
-use crate::words;
+use crate::{ways, words};
 
 /// The pool takes this share of memory, within bounds: below, few peers would be kept busy; above, nothing gains.
 const POOL_SHARE: u64 = 16;
@@ -38,17 +39,21 @@ pub fn default_pool_bytes() -> u64 {
 
 /// Starts the engine.
 pub(crate) fn start(options: &EngineOptions, dht_ids: [Option<NodeId>; 2]) -> Result<Shell, Refusal> {
+    let policy = ways::policy(&options.net)?;
+    ways::may_listen(&policy, &options.listen)?;
+    let dialer = Dialer::new(policy);
     if !options.listen.is_empty() {
-        return attempt(options, &options.listen, dht_ids).map_err(refusal);
+        return attempt(options, &dialer, &options.listen, dht_ids).map_err(refusal);
     }
     let mut anywhere: Vec<SocketAddr> =
         vec![(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()];
+    anywhere.retain(|addr| dialer.policy().speaks(addr.is_ipv4()));
     let first = EngineOptions::FIRST_PORT;
     let mut ports = (first..first + PORTS_TRIED).chain([0]);
     let mut port = ports.next();
     loop {
         anywhere.iter_mut().for_each(|addr| addr.set_port(port.unwrap_or(0)));
-        match attempt(options, &anywhere, dht_ids) {
+        match attempt(options, &dialer, &anywhere, dht_ids) {
             Err(ShellError::Listen { why, .. })
                 if why.kind() == io::ErrorKind::AddrInUse && port.is_some() =>
             {
@@ -65,6 +70,7 @@ pub(crate) fn start(options: &EngineOptions, dht_ids: [Option<NodeId>; 2]) -> Re
 
 fn attempt(
     options: &EngineOptions,
+    dialer: &Dialer,
     listen: &[SocketAddr],
     dht_ids: [Option<NodeId>; 2],
 ) -> Result<Shell, ShellError> {
@@ -79,22 +85,26 @@ fn attempt(
     };
     let defaults = Settings::default();
     let at_most = |most: usize, share: u64| most.min(usize::try_from(share).unwrap_or(most)).max(1);
+    // Where nobody can call us, the addresses listened on say nothing; and who goes by a proxy needs none of a family.
+    let called = dialer.way(Traffic::Incoming).is_direct();
+    let speaks = |v4| !called || listen.iter().any(|addr| addr.is_ipv4() == v4);
     let engine = Settings {
         peer_id: peer_id::own_peer_id(*random),
-        ipv4: listen.iter().any(SocketAddr::is_ipv4),
-        ipv6: listen.iter().any(SocketAddr::is_ipv6),
+        ipv4: speaks(true),
+        ipv6: speaks(false),
         max_conns: usize::try_from(peers).unwrap_or(usize::MAX),
         max_conns_per_torrent: at_most(defaults.max_conns_per_torrent, peers),
         max_pending: at_most(defaults.max_pending, handles / 4),
-        dht: options.dht,
+        dht: options.dht && dialer.way(Traffic::Dht).is_direct(),
         dht_ids,
-        lsd: options.lsd,
+        lsd: options.lsd && dialer.way(Traffic::Lsd).is_direct(),
         ..defaults
     };
     let pool = options.pool_bytes.unwrap_or_else(default_pool_bytes);
     let cores = available_parallelism().map_or(1, usize::from);
     Shell::start(ShellSettings {
         engine,
+        dialer: dialer.clone(),
         listen: listen.to_vec(),
         mapping: options
             .port_mapping

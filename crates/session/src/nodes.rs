@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
@@ -13,6 +13,7 @@ use piecemeal_api::EngineOptions;
 use piecemeal_engine::cx::{Command, KeptNodes};
 use piecemeal_metainfo::Metainfo;
 use piecemeal_shell::Shell;
+use piecemeal_shell::net::Traffic;
 use piecemeal_wire::krpc::NodeId;
 
 use crate::store::replace;
@@ -34,17 +35,22 @@ const MOST_KEPT: usize = 1000;
 /// Begins: tells the engine of nodes, those of names as they are looked up. An engine that listens on loopback alone
 /// speaks to nobody outside, and so knows no hosts but those it is told.
 pub(crate) fn begin(options: &EngineOptions, shell: &Arc<Shell>, kept: Vec<SocketAddr>) {
-    if !options.dht {
+    if !options.dht || !shell.dialer().way(Traffic::Dht).is_direct() {
         return;
     }
     shell.command(Command::Nodes(kept));
-    let inside = shell.listening().iter().all(|addr| addr.ip().is_loopback());
-    let names: Vec<String> = match (&options.dht_nodes[..], inside) {
-        ([], true) => return,
+    ask(shell, first_hosts(options, shell));
+}
+
+/// Hosts to ask first: again too, when the interface is back that was away.
+pub(crate) fn first_hosts(options: &EngineOptions, shell: &Shell) -> Vec<String> {
+    let mut listening = shell.listening().iter().peekable();
+    let inside = listening.peek().is_some() && listening.all(|addr| addr.ip().is_loopback());
+    match (&options.dht_nodes[..], inside) {
+        ([], true) => Vec::new(),
         ([], false) => WELL_KNOWN.map(str::to_owned).into(),
         (named, _) => named.to_vec(),
-    };
-    ask(shell, names);
+    }
 }
 
 /// Hosts that a torrent names (BEP 5, `nodes`).
@@ -57,7 +63,7 @@ pub(crate) fn named_by(meta: &Metainfo, shell: &Arc<Shell>) {
     }
 }
 
-fn ask(shell: &Arc<Shell>, names: Vec<String>) {
+pub(crate) fn ask(shell: &Arc<Shell>, names: Vec<String>) {
     let (addrs, names): (Vec<_>, Vec<_>) =
         names.into_iter().partition(|name| name.parse::<SocketAddr>().is_ok());
     if !addrs.is_empty() {
@@ -66,12 +72,13 @@ fn ask(shell: &Arc<Shell>, names: Vec<String>) {
     if names.is_empty() {
         return;
     }
+    let dialer = shell.dialer().clone();
     let shell: Weak<Shell> = Arc::downgrade(shell);
-    // The system's resolver may take its time, and a machine without network has none: nobody waits for it. Without a
+    // Name servers may take its time, and a machine without network has none: nobody waits for it. Without a
     // thread the DHT begins with what peers tell of.
     let look_up = move || {
         for name in names {
-            let found = name.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+            let found = dialer.resolve_with_port(Traffic::Dht, &name).unwrap_or_default();
             let Some(shell) = shell.upgrade() else { return };
             shell.command(Command::Nodes(found));
         }

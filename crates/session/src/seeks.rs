@@ -98,7 +98,8 @@ impl Seeks {
             | News::PieceBad(..)
             | News::Facts(..)
             | News::Nodes(_)
-            | News::Reach(_) => {}
+            | News::Reach(_)
+            | News::Interface { .. } => {}
         }
     }
 }

@@ -60,8 +60,8 @@ struct Shared {
     table: Mutex<Table>,
     hub: Hub,
     store: Option<Store>,
-    /// The DHT is asked for peers.
-    dht: bool,
+    /// What the session was started with.
+    options: EngineOptions,
     /// Where nodes of the DHT are kept.
     nodes: Option<PathBuf>,
     /// By a router's help, and since when.
@@ -88,7 +88,7 @@ impl Session {
             table: Mutex::default(),
             hub: Hub::default(),
             store,
-            dht: options.dht,
+            options: options.clone(),
             nodes: nodes_file,
             reach: Mutex::default(),
             died: AtomicBool::new(false),
@@ -132,7 +132,7 @@ impl Session {
         seating.torrent = id;
         engine.register(id, storage).map_err(machine::refusal)?;
         self.shared.hub.send([table.insert(id, torrent)]);
-        if self.shared.dht {
+        if self.shared.options.dht {
             nodes::named_by(&seating.meta, engine.shell());
         }
         engine.command(Command::Add(Box::new(seating)));
@@ -330,10 +330,16 @@ impl Shared {
     }
 
     /// The life of the news thread.
-    fn listen(&self, shell: &Shell, stop: &AtomicBool) {
+    fn listen(&self, shell: &Arc<Shell>, stop: &AtomicBool) {
         while !stop.load(Ordering::Acquire) {
             match shell.recv_news(None) {
-                Some(news) => self.hear(news),
+                Some(news) => {
+                    let back = matches!(news, News::Interface { there: true, .. });
+                    self.hear(news);
+                    if back && self.options.dht {
+                        nodes::ask(shell, nodes::first_hosts(&self.options, shell));
+                    }
+                }
                 None if stop.load(Ordering::Acquire) => {}
                 None => return self.engine_died(),
             }

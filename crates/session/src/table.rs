@@ -155,6 +155,9 @@ impl Table {
             News::Seeking { torrent, .. } | News::Metadata { torrent, .. } => *torrent,
             // Of no torrent; heard before.
             News::Nodes(_) | News::Reach(_) => return,
+            News::Interface { name, there } => {
+                return events.push(Event::Interface { name: name.clone(), there: *there });
+            }
         };
         if self.seeks.holds(id) {
             return self.seeks.hear(id, news, events);
@@ -272,7 +275,8 @@ impl Torrent {
             | News::Seeking { .. }
             | News::Metadata { .. }
             | News::Nodes(_)
-            | News::Reach(_) => {}
+            | News::Reach(_)
+            | News::Interface { .. } => {}
         }
     }
 

@@ -21,9 +21,10 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::clock::Clock;
 use crate::dns::{Resolved, Resolver};
 use crate::engine_loop::poll_with_bell;
+use crate::entropy;
 use crate::http::Reply;
 use crate::mailbox::{Doorbell, Mailbox};
-use crate::{entropy, udp};
+use crate::net::{Dialer, Traffic};
 
 /// Bytes of a datagram that are read: an answer with all peers that one brings is smaller.
 const DATAGRAM_BYTES: usize = 4096;
@@ -45,12 +46,12 @@ struct Inbox {
 }
 
 impl UdpClient {
-    /// A client on free ports; a family that the system does not have is told with each request. `reply` is called on
+    /// A client on free ports, opened by `dialer`; a family that the system or the policy does not have is told with each request. `reply` is called on
     /// the client's thread, once for each request, and must not block.
     ///
     /// # Errors
     /// No randomness, thread or event queue can be had.
-    pub fn start(reply: Reply) -> io::Result<UdpClient> {
+    pub fn start(dialer: Dialer, reply: Reply) -> io::Result<UdpClient> {
         let seed = entropy::seed()?;
         let (poll, bell) = poll_with_bell()?;
         let resolved = Mailbox::new(bell.clone());
@@ -58,7 +59,7 @@ impl UdpClient {
         let mut sockets = Vec::new();
         for ip in [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()] {
             let addr = SocketAddr::new(ip, 0);
-            let Ok(mut socket) = udp::bind(addr) else { continue };
+            let Ok(mut socket) = dialer.datagrams(&[Traffic::UdpTrackers], addr) else { continue };
             poll.registry().register(&mut socket, Token(sockets.len()), Interest::READABLE)?;
             sockets.push((addr, socket));
         }
@@ -72,7 +73,11 @@ impl UdpClient {
             rng: Rng::from_seed(seed),
         };
         let thread = thread::Builder::new().name("udp-client".into()).spawn(move || desk.run(poll))?;
-        Ok(UdpClient { resolver: Resolver::new(Box::new(move |one| resolved.push(one))), inbox, thread })
+        Ok(UdpClient {
+            resolver: Resolver::new(dialer, Box::new(move |one| resolved.push(one))),
+            inbox,
+            thread,
+        })
     }
 
     /// Asks what a `udp` URL asks; `fetch.timeout` counts from when its name is known and its turn comes.
@@ -183,6 +188,7 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Policy;
     use crate::udp_server::serve_udp;
     use piecemeal_discovery::tracker::{Family, FetchFailure, FetchId};
     use piecemeal_metainfo::{InfoHash, PeerId};
@@ -217,7 +223,7 @@ mod tests {
         let port = server.addrs()[0].port();
         let (tell, told) = channel();
         let reply: Reply = Box::new(move |_, id, result| tell.send((id, result)).unwrap());
-        let client = UdpClient::start(reply).unwrap();
+        let client = UdpClient::start(Dialer::new(Policy::default()), reply).unwrap();
         let hash = InfoHash([1; 20]);
         let ask = |id: u64, url: String, family| {
             let fetch = Fetch { id: FetchId(id), url, family, timeout: PATIENCE };

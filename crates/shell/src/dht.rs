@@ -12,10 +12,10 @@ use piecemeal_discovery::dht::{Busy, Dht, DhtOut, LookupId, News, Settings, Summ
 use piecemeal_discovery::tracker::Family;
 use piecemeal_metainfo::Time;
 use piecemeal_wire::krpc::{MAX_PACKET_BYTES, NodeId};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::clock::Clock;
 use crate::entropy;
+use crate::net::{Dialer, Traffic};
 
 /// How long a wish to stop may go unnoticed.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -48,29 +48,17 @@ impl DhtNode {
     /// A node on a free port of all addresses of a family, which knows nobody.
     ///
     /// # Errors
-    /// There are no such addresses, no port, or no randomness.
-    pub fn open(family: Family) -> io::Result<DhtNode> {
+    /// There are no such addresses or the policy has another way, no port, or no randomness.
+    pub fn open(dialer: &Dialer, family: Family) -> io::Result<DhtNode> {
         let any: SocketAddr = match family {
             Family::V4 => (Ipv4Addr::UNSPECIFIED, 0).into(),
             Family::V6 => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
-        let socket = Socket::new(Domain::for_address(any), Type::DGRAM, Some(Protocol::UDP))?;
-        if any.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.bind(&any.into())?;
+        let socket = dialer.waiting_datagrams(&[Traffic::Dht], any)?;
         let clock = Clock::start();
         let settings = Settings { read_only: true, brief: true, ..Settings::new(family) };
         let dht = Dht::new(clock.now(), settings, entropy::seed()?);
-        Ok(DhtNode {
-            dht,
-            family,
-            socket: socket.into(),
-            clock,
-            out: DhtOut::default(),
-            sent: 0,
-            unsent: None,
-        })
+        Ok(DhtNode { dht, family, socket, clock, out: DhtOut::default(), sent: 0, unsent: None })
     }
 
     /// Whose addresses it speaks to.

@@ -1,11 +1,11 @@
-//! Names of UDP trackers, looked up by the system.
+//! Names of UDP trackers.
 //!
-//! Owns a few threads that may wait for the system's resolver, started with the first name, and what was looked up
+//! Owns a few threads that may wait for name servers (`net` asks them), started with the first name, and what was looked up
 //! lately: thousands of torrents name the same few trackers. HTTP looks its names up by itself; where either may be led
 //! is judged by the same rule (`http::place`), and at each use anew: a name is kept, its judgement is not.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use piecemeal_metainfo::TorrentId;
 use reqwest::Url;
 
 use crate::http::{Nowhere, Reach, looks_like_tracker};
+use crate::net::{Dialer, Traffic, Way};
 
 /// Look-ups at once: names that are known are quick, and dead servers must not hold up all others.
 const THREADS: usize = 4;
@@ -45,13 +46,14 @@ pub(crate) struct Resolver {
 type Names = BTreeMap<String, (Instant, Result<Vec<IpAddr>, String>)>;
 
 struct Inner {
+    dialer: Dialer,
     reply: Reply,
     names: Mutex<Names>,
 }
 
 impl Resolver {
-    pub(crate) fn new(reply: Reply) -> Resolver {
-        Resolver { inner: Arc::new(Inner { reply, names: Mutex::default() }), asks: OnceLock::new() }
+    pub(crate) fn new(dialer: Dialer, reply: Reply) -> Resolver {
+        Resolver { inner: Arc::new(Inner { dialer, reply, names: Mutex::default() }), asks: OnceLock::new() }
     }
 
     /// Looks up whom a `udp://` request asks; answered by one reply.
@@ -88,6 +90,14 @@ impl Inner {
     fn address(&self, fetch: &Fetch) -> Result<SocketAddr, FetchFailure> {
         let unreachable = |why: &str| FetchFailure::Unreachable(why.to_owned());
         let place = place(&fetch.url).ok_or_else(|| unreachable("the URL names no host and port"))?;
+        match self.dialer.way(Traffic::UdpTrackers) {
+            Way::Direct => {}
+            Way::Proxy => return Err(unreachable("UDP trackers do not go by the proxy yet")),
+            Way::Off(why) => return Err(unreachable(why)),
+        }
+        if let Some(why) = self.dialer.away() {
+            return Err(FetchFailure::Unreachable(why));
+        }
         let all = self.look_up(place.host).map_err(|why| unreachable(&why))?;
         match judge(&fetch.url, fetch.family, all) {
             Ok(ip) => Ok(SocketAddr::new(ip, place.port)),
@@ -104,8 +114,7 @@ impl Inner {
         if let Some((_, answer)) = known {
             return answer;
         }
-        let found = (host, 0).to_socket_addrs().map(|all| all.map(|addr| addr.ip()).collect());
-        let answer: Result<Vec<IpAddr>, String> = found.map_err(|why| why.to_string());
+        let answer = self.dialer.resolve(Traffic::UdpTrackers, host).map_err(|why| why.to_string());
         let mut names = self.names();
         if names.len() >= NAMES_MAX {
             names.clear();
@@ -132,12 +141,14 @@ fn judge(url: &str, family: Family, found: Vec<IpAddr>) -> Result<IpAddr, Nowher
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Policy;
     use piecemeal_discovery::tracker::FetchId;
 
     #[test]
     fn addresses_by_family() {
         let (tell, told) = bounded(10);
-        let resolver = Resolver::new(Box::new(move |resolved| tell.send(resolved).unwrap()));
+        let dialer = Dialer::new(Policy::default());
+        let resolver = Resolver::new(dialer, Box::new(move |resolved| tell.send(resolved).unwrap()));
         let ask = |url: &str, family| {
             let fetch = Fetch { id: FetchId(1), url: url.into(), family, timeout: Duration::from_secs(9) };
             resolver.resolve(TorrentId(3), fetch);

@@ -11,16 +11,15 @@ mod dns;
 pub mod driven;
 mod engine_loop;
 pub mod entropy;
-mod groups;
 pub mod http;
 pub mod mailbox;
 pub mod mapping;
+pub mod net;
 mod news;
 pub mod offline;
 mod send;
 mod shell;
 mod tcp;
-mod udp;
 pub mod udp_server;
 
 pub use disk::Storage;

@@ -14,17 +14,19 @@ use piecemeal_engine::cx::{Command, News, Settings};
 use piecemeal_engine::{Server, Shard};
 use piecemeal_metainfo::TorrentId;
 use piecemeal_package::BLOCK_LEN;
-use piecemeal_wire::lsd::{LSD_V4, LSD_V6};
 
 use crate::disk::{DiskPool, Storage, abandon_done};
 use crate::dns::Resolver;
 use crate::driven::{Data, Front};
-use crate::engine_loop::{Counters, EngineLoop, Inboxes, Order, Parts, Stats, poll_with_bell};
-use crate::groups::Group;
+use crate::engine_loop::{
+    self, Counters, EngineLoop, Inboxes, Order, Parts, Presence, Stats, poll_with_bell,
+};
 use crate::mailbox::Mailbox;
 use crate::mapping::{MappingSettings, PortMapping};
+use crate::net::{Dialer, Traffic};
 use crate::news::NewsBox;
-use crate::{entropy, http, tcp};
+use crate::tcp::Door;
+use crate::{entropy, http};
 
 /// A pool smaller than this starves: two Blocks for each of a few peers, and a few on the disk.
 const MIN_POOL_BUFS: usize = 64;
@@ -34,6 +36,8 @@ const MIN_POOL_BUFS: usize = 64;
 pub struct ShellSettings {
     /// The engine's; `port` is filled in from the first of `listen`.
     pub engine: Settings,
+    /// Opens all sockets; its policy decides what is opened at all.
+    pub dialer: Dialer,
     /// Where to listen. Port 0 is any free port, one for all addresses if possible. Empty: nobody can call us.
     pub listen: Vec<SocketAddr>,
     /// The router is asked to map our port, unless all of `listen` is loopback. `None`: it is not.
@@ -69,6 +73,7 @@ pub enum ShellError {
 
 /// An engine at work. Dropped without [`Shell::shutdown`], its threads end with the process.
 pub struct Shell {
+    dialer: Dialer,
     listening: Vec<SocketAddr>,
     mapping: Option<PortMapping>,
     inboxes: Inboxes,
@@ -100,13 +105,14 @@ impl Shell {
         settings: ShellSettings,
         build: impl FnOnce(Settings, [u8; 32], usize) -> (F, D) + Send + 'static,
     ) -> Result<Shell, ShellError> {
-        let ShellSettings { mut engine, listen, mapping, pool_bytes, disk_threads, seed } = settings;
+        let ShellSettings { mut engine, dialer, listen, mapping, pool_bytes, disk_threads, seed } = settings;
         let system = |what| move |why| ShellError::System { what, why };
-        let doors = tcp::listen(&listen).map_err(|(addr, why)| ShellError::Listen { addr, why })?;
-        let listening: Vec<SocketAddr> = doors.iter().map(|door| door.addr).collect();
-        engine.port = listening.first().map_or(0, SocketAddr::port);
-        let joined = |group| engine.lsd.then(|| Group::join(group, &listening).ok()).flatten();
-        let groups: Vec<Group> = [LSD_V4, LSD_V6].into_iter().filter_map(joined).collect();
+        let opened = engine_loop::open(&dialer, &listen, engine.lsd);
+        let (doors, groups) = opened.map_err(|(addr, why)| ShellError::Listen { addr, why })?;
+        let listening: Vec<SocketAddr> =
+            doors.iter().filter(|door| door.tcp.is_some()).map(|door| door.addr).collect();
+        let listen = to_keep(listen, &doors).map_err(system("without randomness"))?;
+        engine.port = listen.first().map_or(0, SocketAddr::port);
         let seed = seed.map_or_else(entropy::seed, Ok).map_err(system("without randomness"))?;
 
         let (poll, bell) = poll_with_bell().map_err(system("the event loop"))?;
@@ -120,15 +126,17 @@ impl Shell {
         let fetched = inboxes.fetched.clone();
         let reply: http::Reply =
             Box::new(move |torrent, fetch, result| fetched.push((torrent, fetch, result)));
-        let client = http::Client::start(&engine.client, reply).map_err(system("the HTTP client"))?;
+        let client =
+            http::Client::start(dialer.clone(), &engine.client, reply).map_err(system("the HTTP client"))?;
         let resolved = inboxes.resolved.clone();
-        let resolver = Resolver::new(Box::new(move |outcome| resolved.push(outcome)));
+        let resolver = Resolver::new(dialer.clone(), Box::new(move |outcome| resolved.push(outcome)));
         let disk = Arc::new(DiskPool::start(disk_threads, inboxes.disk.clone()));
         let (news, counters) = (Arc::new(NewsBox::default()), Arc::new(Counters::default()));
         let parts = Parts {
             poll,
             bell,
             inboxes: inboxes.clone(),
+            presence: Presence::new(dialer.clone(), listen, engine.lsd),
             doors,
             groups,
             disk: disk.clone(),
@@ -141,14 +149,22 @@ impl Shell {
         };
         let reached = inboxes.orders.clone();
         let told = move |reach| reached.push(Order::Command(Command::Reach(reach)));
+        let mapping = mapping.filter(|_| dialer.way(Traffic::Mapping).is_direct());
         let mapping = mapping.map(|mapping| PortMapping::start(&mapping, &listening, Box::new(told)));
         let mapping = mapping.transpose().map_err(system("port mapping"))?.flatten();
         let pool_bufs = (pool_bytes / BLOCK_LEN as usize).max(MIN_POOL_BUFS);
         let loop_ends = spawn_loop(parts, move || build(engine, seed, pool_bufs))?;
-        Ok(Shell { listening, mapping, inboxes, disk, news, counters, loop_ends })
+        let orders = inboxes.orders.clone();
+        dialer.watch(move || orders.push(Order::Interface)).map_err(system("a thread for the interface"))?;
+        Ok(Shell { dialer, listening, mapping, inboxes, disk, news, counters, loop_ends })
     }
 
-    /// The addresses listened on, in the order of the settings.
+    /// What all its sockets are opened by.
+    pub fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// The addresses listened on since the start, in the order of the settings; none if the interface was away then.
     pub fn listening(&self) -> &[SocketAddr] {
         &self.listening
     }
@@ -208,6 +224,20 @@ impl Shell {
         }
         std::iter::from_fn(|| self.news.recv(Some(Duration::ZERO))).collect()
     }
+}
+
+/// Where to listen from now on: at the ports that were got. Where any would do and none was got, one is chosen: the engine
+/// says its port before it listens, or without. It is one of those that nobody has for long (RFC 6335).
+fn to_keep(mut listen: Vec<SocketAddr>, doors: &[Door]) -> std::io::Result<Vec<SocketAddr>> {
+    if !doors.is_empty() {
+        listen = doors.iter().map(|door| door.addr).collect();
+    }
+    if listen.iter().any(|addr| addr.port() == 0) {
+        let [high, low, ..] = entropy::seed()?;
+        let port = 0xc000 | u16::from_be_bytes([high, low]);
+        listen.iter_mut().filter(|addr| addr.port() == 0).for_each(|addr| addr.set_port(port));
+    }
+    Ok(listen)
 }
 
 /// What a thread has beyond a deadline to come to its end.

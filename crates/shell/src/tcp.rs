@@ -1,53 +1,55 @@
-//! TCP: listeners and dials.
+//! Where peers reach us, dials, and what errors of either mean.
 //!
-//! Owns the options of sockets and what to do when handles run out. Leaves connections, turns and fairness to
-//! `engine_loop`, and writing to `send`.
+//! Owns the search for one port on all addresses, and what to do when handles run out. Leaves opening sockets to `net`,
+//! connections, turns and fairness to `engine_loop`, and writing to `send`.
 
 use std::io;
 use std::net::SocketAddr;
 
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::udp;
+use crate::net::{Dialer, Traffic};
 
-/// Connections the system keeps for us until we accept them; it cuts this to its own bound.
-const BACKLOG: i32 = 1024;
+/// Connections turned away at once: as many as the system keeps for us.
+const TURNED_AWAY: i32 = 1024;
 /// How often all addresses are tried anew, where one port is wanted that is free on each of them.
 const SAME_PORT_TRIES: usize = 16;
 
-/// Where peers reach us: one address, by TCP and by UDP.
+/// Where peers reach us: one address, by TCP and by UDP; each as far as the policy lets us.
 pub(crate) struct Door {
-    pub(crate) tcp: TcpListener,
-    pub(crate) udp: UdpSocket,
+    pub(crate) tcp: Option<TcpListener>,
+    pub(crate) udp: Option<UdpSocket>,
     pub(crate) addr: SocketAddr,
 }
 
+/// What goes by the UDP socket beside a listener.
+const DATAGRAMS: [Traffic; 3] = [Traffic::Dht, Traffic::UdpTrackers, Traffic::PeersUtp];
+
 /// Listens on every address, by TCP and UDP; addresses with port 0 get one free port, the same for all if that can be
-/// had.
+/// had. Addresses of a family that is off are left out, and what the policy takes another way is not opened.
 ///
 /// # Errors
 /// The address that could not be had, and the system's reason.
-pub(crate) fn listen(addrs: &[SocketAddr]) -> Result<Vec<Door>, (SocketAddr, io::Error)> {
+pub(crate) fn listen(dialer: &Dialer, addrs: &[SocketAddr]) -> Result<Vec<Door>, (SocketAddr, io::Error)> {
     for _ in 1..SAME_PORT_TRIES {
-        match listen_on_one_port(addrs) {
+        match listen_on_one_port(dialer, addrs) {
             Err((_, why)) if why.kind() == io::ErrorKind::AddrInUse => {}
             answer => return answer,
         }
     }
-    listen_on_one_port(addrs)
+    listen_on_one_port(dialer, addrs)
 }
 
-fn listen_on_one_port(addrs: &[SocketAddr]) -> Result<Vec<Door>, (SocketAddr, io::Error)> {
+fn listen_on_one_port(dialer: &Dialer, addrs: &[SocketAddr]) -> Result<Vec<Door>, (SocketAddr, io::Error)> {
     let mut doors: Vec<Door> = Vec::with_capacity(addrs.len());
     let mut given = 0;
-    for &addr in addrs {
+    for &addr in addrs.iter().filter(|addr| dialer.policy().speaks(addr.is_ipv4())) {
         let mut wanted = addr;
         if wanted.port() == 0 {
             wanted.set_port(given);
         }
-        let door = listen_on(wanted).map_err(|why| (addr, why))?;
+        let door = listen_on(dialer, wanted).map_err(|why| (addr, why))?;
         if addr.port() == 0 {
             given = door.addr.port();
         }
@@ -56,25 +58,18 @@ fn listen_on_one_port(addrs: &[SocketAddr]) -> Result<Vec<Door>, (SocketAddr, io
     Ok(doors)
 }
 
-fn listen_on(addr: SocketAddr) -> io::Result<Door> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    if addr.is_ipv6() {
-        // Each family has its own listener; otherwise the two would be in each other's way.
-        socket.set_only_v6(true)?;
-    }
-    // A restart need not wait for connections of the last run to time out.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    let tcp = TcpListener::from_std(socket.into());
-    let addr = tcp.local_addr()?;
-    Ok(Door { tcp, udp: udp::bind(addr)?, addr })
+fn listen_on(dialer: &Dialer, addr: SocketAddr) -> io::Result<Door> {
+    let tcp = dialer.way(Traffic::Incoming).is_direct().then(|| dialer.listen(addr)).transpose()?;
+    let addr = tcp.as_ref().map_or(Ok(addr), TcpListener::local_addr)?;
+    let any = DATAGRAMS.iter().any(|traffic| dialer.way(*traffic).is_direct());
+    let udp = any.then(|| dialer.datagrams(&DATAGRAMS, addr)).transpose()?;
+    let addr = udp.as_ref().map_or(Ok(addr), UdpSocket::local_addr)?;
+    Ok(Door { tcp, udp, addr })
 }
 
-/// Begins to connect; writable means that it ended, well or badly.
-pub(crate) fn dial(to: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(to)?;
+/// Begins to connect straight to a peer; writable means that it ended, well or badly.
+pub(crate) fn dial(dialer: &Dialer, to: SocketAddr) -> io::Result<TcpStream> {
+    let stream = dialer.dial(Traffic::PeersTcp, to)?;
     set_options(&stream);
     Ok(stream)
 }
@@ -128,7 +123,7 @@ impl Spare {
     pub(crate) fn turn_away(&mut self, listener: &TcpListener) {
         self.0 = None;
         // Bounded by the backlog; whoever comes meanwhile meets the pause of the listener.
-        for _ in 0..BACKLOG {
+        for _ in 0..TURNED_AWAY {
             if listener.accept().is_err() {
                 break;
             }

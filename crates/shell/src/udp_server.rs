@@ -15,7 +15,9 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SocketAddrAny, recvfrom};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
+
+use crate::net::servers;
 
 /// Bytes of a datagram that are read. What no packet carries is no request; the rest of a longer one is cut off.
 const DATAGRAM_BYTES: usize = 2048;
@@ -93,19 +95,11 @@ pub fn serve_udp(
 }
 
 fn bind(addr: SocketAddr, all: &[SocketAddr]) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-    if addr.is_ipv6() {
-        let both = addr.ip().is_unspecified();
-        let v4_apart = all.iter().any(|other| other.is_ipv4() && other.port() == addr.port());
-        socket.set_only_v6(!both || v4_apart)?;
-    }
-    // A smaller buffer only loses more in a burst.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+    let socket = servers::udp(addr, all, RECEIVE_BUFFER_BYTES)?;
     if !cfg!(target_os = "linux") {
         socket.set_read_timeout(Some(LOOK_UP_EVERY))?;
     }
-    socket.bind(&addr.into()).map_err(|why| io::Error::new(why.kind(), format!("{addr}: {why}")))?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// One socket's thread.

@@ -14,6 +14,7 @@ use piecemeal_discovery::tracker::Family;
 use piecemeal_metainfo::InfoHash;
 use piecemeal_shell::clock::Clock;
 use piecemeal_shell::dht::DhtNode;
+use piecemeal_shell::net::{Dialer, Policy};
 use piecemeal_wire::krpc::{NodeId, code};
 
 /// Longer than any lookup among those that are there takes.
@@ -76,7 +77,7 @@ fn network(family: Family) -> Option<Vec<Resident>> {
 }
 
 fn asker(family: Family, knows: &Resident) -> DhtNode {
-    let mut node = DhtNode::open(family).unwrap();
+    let mut node = DhtNode::open(&Dialer::new(Policy::default()), family).unwrap();
     node.know(&[knows.addr]);
     node
 }
@@ -86,7 +87,7 @@ fn a_node_is_found_and_says_who_it_is() {
     for family in [Family::V4, Family::V6] {
         // A machine without IPv6 has one test less.
         let Some(all) = network(family) else { continue };
-        let mut stranger = DhtNode::open(family).unwrap();
+        let mut stranger = DhtNode::open(&Dialer::new(Policy::default()), family).unwrap();
         let mut pong = None;
         let begin = |dht: &mut Dht, now, out: &mut DhtOut| dht.ping(now, all[0].addr, out);
         let ended = stranger.run(
@@ -157,7 +158,10 @@ fn an_announce_is_found_by_others() {
         }
         false
     };
-    DhtNode::open(Family::V4).unwrap().run(LIMIT, begin, &mut hear, &|| false).unwrap();
+    DhtNode::open(&Dialer::new(Policy::default()), Family::V4)
+        .unwrap()
+        .run(LIMIT, begin, &mut hear, &|| false)
+        .unwrap();
     assert_eq!(samples, [info_hash]);
 }
 
@@ -198,7 +202,7 @@ fn items_are_stored_found_and_replaced() {
 fn silence_ends_and_so_does_a_wish_to_stop() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let addr = silent.local_addr().unwrap();
-    let mut node = DhtNode::open(Family::V4).unwrap();
+    let mut node = DhtNode::open(&Dialer::new(Policy::default()), Family::V4).unwrap();
     let begin = |dht: &mut Dht, now, out: &mut DhtOut| dht.ping(now, addr, out);
     let ended = node.run(Duration::from_millis(60), begin, &mut |_| false, &|| false).unwrap();
     assert_eq!((ended.complete, ended.summary.asked, ended.summary.answered), (false, 1, 0));
@@ -206,6 +210,9 @@ fn silence_ends_and_so_does_a_wish_to_stop() {
     assert!(!ended.complete);
     // A search that knows nobody is over at once.
     let find = |dht: &mut Dht, now, out: &mut DhtOut| dht.find_node(now, NodeId([1; 20]), out);
-    let ended = DhtNode::open(Family::V4).unwrap().run(LIMIT, find, &mut |_| false, &|| false).unwrap();
+    let ended = DhtNode::open(&Dialer::new(Policy::default()), Family::V4)
+        .unwrap()
+        .run(LIMIT, find, &mut |_| false, &|| false)
+        .unwrap();
     assert_eq!((ended.complete, ended.summary.asked), (true, 0));
 }

@@ -17,6 +17,7 @@ use piecemeal_engine::cx::{
 use piecemeal_metainfo::{FileIndex, PeerId, Time, TorrentId};
 use piecemeal_package::Done;
 use piecemeal_shell::driven::{Data, Driven, Front};
+use piecemeal_shell::net::{Dialer, Policy};
 use piecemeal_shell::{Shell, ShellSettings};
 use piecemeal_wire::Reserved;
 
@@ -235,6 +236,7 @@ impl Rig {
         let settings = ShellSettings {
             mapping: None,
             engine: Settings::default(),
+            dialer: Dialer::new(Policy::default()),
             listen: listen.to_vec(),
             pool_bytes: 1 << 20,
             disk_threads: 1,
@@ -471,6 +473,7 @@ fn a_taken_port_is_told() {
     let settings = ShellSettings {
         mapping: None,
         engine: Settings::default(),
+        dialer: Dialer::new(Policy::default()),
         listen: vec![rig.shell.listening()[0]],
         pool_bytes: 0,
         disk_threads: 1,

@@ -20,6 +20,7 @@ pub use book::Stats;
 pub use lists::{ListError, ListFiles};
 pub use piecemeal_discovery::swarms::SwarmLimits;
 pub use piecemeal_shell::http::ServeLimits;
+pub use piecemeal_shell::net::outward;
 
 use book::Book;
 use greeter::Greeter;

@@ -1,4 +1,4 @@
-//! Rules 2, 3, 5, 6 and 12: words that may stand only where the house allows them.
+//! Rules 2, 3, 5, 6 and 12, and the one door of sockets: words that may stand only where the house allows them.
 
 use super::source::{Source, word_at};
 use super::{Finding, PURE};
@@ -35,6 +35,21 @@ const IMPURE: [(&str, &str); 19] = [
     ("tokio", "only the shell and above know a runtime"),
 ];
 
+/// Where sockets are opened and names looked up.
+const NET: &str = "crates/shell/src/net/";
+/// What opens a socket, looks up a name or asks for interfaces. An HTTP client is made by `shell::http` alone, which asks
+/// the same module how.
+const SOCKETS: [&str; 8] = [
+    "Socket::new",
+    "TcpStream::connect",
+    "UdpSocket::bind",
+    "TcpListener::bind",
+    "to_socket_addrs",
+    "lookup_host",
+    "if_addrs::",
+    "Client::builder",
+];
+
 /// Words out of place.
 pub fn check(sources: &[Source]) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -42,6 +57,7 @@ pub fn check(sources: &[Source]) -> Vec<Finding> {
         findings.extend(no_async(source));
         findings.extend(no_sharing(source));
         findings.extend(no_impurity(source));
+        findings.extend(one_door(source));
         findings.extend(reasons(source));
         findings.extend(no_unsafe(source));
         findings.extend(forbids_unsafe(source));
@@ -101,6 +117,23 @@ fn no_impurity(source: &Source) -> Vec<Finding> {
             if word_at(&line.code, word).is_some() {
                 findings.push(at(source, number, format!("{word} in a pure crate; {instead}")));
             }
+        }
+    }
+    findings
+}
+
+/// Products open sockets by one module, so that one policy holds for all of them. Tools open their own.
+fn one_door(source: &Source) -> Vec<Finding> {
+    if !source.path.starts_with("crates/") || source.path.starts_with(NET) {
+        return Vec::new();
+    }
+    let here = |word: &str| {
+        word == "Client::builder" && ASYNC_SHELL.iter().any(|room| source.path.starts_with(room))
+    };
+    let mut findings = Vec::new();
+    for (number, line) in source.product_lines() {
+        for word in SOCKETS.into_iter().filter(|word| line.code.contains(word) && !here(word)) {
+            findings.push(at(source, number, format!("{word} outside {NET}; ask its Dialer")));
         }
     }
     findings
@@ -207,6 +240,19 @@ mod tests {
         }
         none("crates/shell/src/a.rs", "let a = Instant::now();");
         none("crates/package/src/a.rs", "/// Instant\n#[cfg(test)]\nmod tests { use std::fs; }");
+    }
+
+    #[test]
+    fn sockets_are_opened_in_one_place() {
+        for word in SOCKETS {
+            one("crates/session/src/a.rs", &format!("let a = {word}(b);"), word);
+            none("crates/shell/src/net/a.rs", &format!("let a = {word}(b);"));
+            none("crates/shell/tests/a.rs", &format!("let a = {word}(b);"));
+            none("crates/shell/src/a.rs", &format!("#[cfg(test)]\nmod tests {{ fn a() {{ {word}(b); }} }}"));
+            none("xtask/src/a.rs", &format!("let a = {word}(b);"));
+        }
+        one("crates/shell/src/tcp.rs", "use std::x; socket2::Socket::new(a)", "Socket::new");
+        none("crates/shell/src/http/get.rs", "Client::builder()");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod dht;
 mod finding;
 mod formats;
 mod inputs;
+mod leak;
 mod limits;
 mod magnet;
 pub mod makers;
@@ -193,6 +194,7 @@ fn all() -> Vec<Case> {
     cases.extend(reach::cases());
     cases.extend(dht::cases());
     cases.extend(mixed::cases());
+    cases.extend(leak::cases());
     cases.extend(limits::cases());
     cases.extend(matrix::others());
     cases

@@ -183,6 +183,11 @@ impl Host {
         }
     }
 
+    /// Changes its links and addresses, as `ip` does.
+    pub fn ip_tool(&self, args: &str) -> Result<()> {
+        ip(&format!("-n host{} {args}", self.number))
+    }
+
     fn port(&self, nth: u16, usual: u16) -> SocketAddr {
         match self.net {
             Net::Hosts => (self.ip(), usual).into(),

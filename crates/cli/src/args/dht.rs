@@ -7,6 +7,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use piecemeal_api::DhtId;
 use piecemeal_metainfo::{InfoHashV2, Magnet, from_base32, from_hex};
 
+use crate::args::Ways;
 use crate::source::is_magnet;
 use crate::units::parse_span;
 
@@ -165,18 +166,14 @@ pub struct Begin {
 /// What every question can be told.
 #[derive(Args, Debug)]
 pub struct Common {
-    /// Over IPv4 only
-    #[arg(short = '4', long, conflicts_with = "ipv6")]
-    pub ipv4: bool,
-    /// Over IPv6 only
-    #[arg(short = '6', long)]
-    pub ipv6: bool,
     /// Give up after this long [default: 10s to one node, 1m for a search]
     #[arg(long, value_parser = parse_span, value_name = "TIME")]
     pub timeout: Option<Duration>,
     /// One JSON object a line: findings as they come, at the end a summary
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub ways: Ways,
 }
 
 /// Whom to ask for samples.

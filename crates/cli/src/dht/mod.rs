@@ -15,13 +15,14 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use piecemeal_api::{DhtAsk, DhtFinding, DhtKey, DhtRequest, DhtSign, DhtSummary, IpFamily, Tools};
+use piecemeal_api::{DhtAsk, DhtFinding, DhtKey, DhtRequest, DhtSign, DhtSummary, Tools};
 use piecemeal_metainfo::bencode::{self, Limits};
 use piecemeal_metainfo::to_hex;
 use serde::Serialize;
 
 use crate::args::dht::{Begin, Common, Dht, DhtCommand, Find, Get, GetPeers, Ping, Put, Sample, Whom};
 use crate::fail::Failure;
+use crate::get::net_options;
 use crate::host::Host;
 use crate::interrupt::Interrupt;
 use crate::text::safe;
@@ -198,16 +199,14 @@ impl Run<'_> {
         mut tell: impl FnMut(&mut Host, &DhtFinding) -> std::io::Result<()>,
     ) -> Result<(DhtSummary, Vec<DhtFinding>), Failure> {
         let wait = common.timeout.unwrap_or(if begin.is_some() { SEARCH } else { ONE_NODE });
+        let net = net_options(&common.ways);
         let request = DhtRequest {
             ask,
             nodes: begin.map(|begin| begin.nodes.clone()).unwrap_or_default(),
             state_dir: self.host.state_dir.clone(),
-            family: match (common.ipv4, common.ipv6) {
-                (true, _) => Some(IpFamily::V4),
-                (_, true) => Some(IpFamily::V6),
-                _ => None,
-            },
+            family: net.only,
             wait_s: u32::try_from(wait.as_secs()).unwrap_or(u32::MAX),
+            net,
         };
         let (mut findings, mut said) = (Vec::new(), Ok(()));
         let host = &mut *self.host;

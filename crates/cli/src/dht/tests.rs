@@ -42,7 +42,7 @@ impl Tools for Answers {
     fn announce_all(&self, _: &AnnounceRequest, _: &Cancel) -> Result<Vec<TrackerAnswer>, Refusal> {
         Err(Refusal::Closed)
     }
-    fn fetch_torrent(&self, _: &str, _: &Cancel) -> Result<Vec<u8>, Refusal> {
+    fn fetch_torrent(&self, _: &str, _: &NetOptions, _: &Cancel) -> Result<Vec<u8>, Refusal> {
         Err(Refusal::Closed)
     }
     fn start_tracker(&self, _: &TrackerOptions) -> Result<Box<dyn RunningTracker>, Refusal> {

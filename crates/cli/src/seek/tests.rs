@@ -155,7 +155,7 @@ impl Tools for Engine {
     fn announce_all(&self, _: &AnnounceRequest, _: &Cancel) -> Result<Vec<TrackerAnswer>, Refusal> {
         Err(Refusal::Closed)
     }
-    fn fetch_torrent(&self, _: &str, _: &Cancel) -> Result<Vec<u8>, Refusal> {
+    fn fetch_torrent(&self, _: &str, _: &NetOptions, _: &Cancel) -> Result<Vec<u8>, Refusal> {
         Err(Refusal::Closed)
     }
     fn dht(&self, _: &DhtRequest, _: &mut dyn FnMut(DhtFinding), _: &Cancel) -> Result<DhtSummary, Refusal> {

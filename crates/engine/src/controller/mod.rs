@@ -221,6 +221,10 @@ impl Controller {
             }
             // Nothing changed; what the trackers answer will.
             Change::Look => return self.finder.look(cx),
+            Change::Reconnect => {
+                self.finder.reconnect(cx.now);
+                self.plan_search();
+            }
             Change::Save => self.package.ask_facts(cx.now, &mut cx.out.disk),
         }
         self.touch(cx.now);

@@ -54,6 +54,31 @@ fn dials_each_once_and_manual_first() {
 }
 
 #[test]
+fn when_the_network_is_back_everybody_who_waits_is_due_and_has_failed_never() {
+    let (mut swarm, mut rng) = (swarm(), rng());
+    for n in 0..3 {
+        swarm.learn(host(n), PeerSource::Tracker, at(0));
+    }
+    let mut dial = |swarm: &mut Swarm, now| swarm.next_to_dial(now, &mut rng, &Outside::default());
+    let (one, two) = (dial(&mut swarm, at(0)).unwrap(), dial(&mut swarm, at(0)).unwrap());
+    swarm.dial_failed(one, at(1));
+    assert_eq!(swarm.connected(two, id(2), false, at(1)), Ok(()));
+    // Six failures in a row would make it forgotten; here is one less.
+    for failure in 1..SwarmLimits::default().failures - 1 {
+        let due = at(u64::from(failure) * 10_000);
+        swarm.dialed(one);
+        swarm.dial_failed(one, due);
+    }
+    assert_eq!(dial(&mut swarm, at(1)).map(|third| third != one && third != two), Some(true));
+    assert_eq!(dial(&mut swarm, at(40_001)), None, "a pause of an hour, at most");
+    swarm.reconsider(at(40_001));
+    assert_eq!(dial(&mut swarm, at(40_001)), Some(one));
+    assert_eq!(dial(&mut swarm, at(40_001)), None, "neither who is dialed nor who is connected");
+    swarm.dial_failed(one, at(40_001));
+    assert_eq!(swarm.counts().known, 3, "it begins to count anew");
+}
+
+#[test]
 fn of_those_due_the_one_worth_most_is_dialed_first() {
     let (mut swarm, mut rng) = (swarm(), rng());
     let [high, low]: [SocketAddr; 2] =

@@ -3,7 +3,7 @@
 //! Owns the judgement about links and about what they led to, and the names of peers in them. The search is the
 //! engine's; the torrent is judged by the same functions as one that comes as a file.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use piecemeal_api::{Cancel, Refusal, ResolveRequest, Resolved, Selection};
 use piecemeal_engine::cx::{Change, Command, Seeking};
 use piecemeal_metainfo::{FileIndex, Magnet, Metainfo, TorrentId};
 use piecemeal_shell::http::is_local;
+use piecemeal_shell::net::{Dialer, Traffic};
 
 use super::{Session, lock};
 use crate::add;
@@ -77,9 +78,11 @@ impl Session {
             peers: request.peers.into_iter().chain(link.peers.iter().copied()).collect(),
         })));
         if !link.names.is_empty() {
-            let names = link.names.clone();
+            let (names, dialer) = (link.names.clone(), engine.dialer().clone());
             // Without the thread there are other ways to find peers.
-            let _ = std::thread::Builder::new().name("piecemeal-names".into()).spawn(|| look_up(names, to));
+            let _ = std::thread::Builder::new()
+                .name("piecemeal-names".into())
+                .spawn(move || look_up(&dialer, names, to));
         }
         Ok((id, told))
     }
@@ -117,10 +120,12 @@ fn wait_for_last_word(told: &Receiver<Told>) {
     }
 }
 
-/// The life of a thread that may wait for the system's resolver, and ends when nobody listens.
-fn look_up(names: Vec<(String, u16)>, to: SyncSender<Told>) {
-    for name in names {
-        let found = name.to_socket_addrs().map(|addrs| addrs.filter(believable).collect());
+/// The life of a thread that may wait for name servers, and ends when nobody listens.
+fn look_up(dialer: &Dialer, names: Vec<(String, u16)>, to: SyncSender<Told>) {
+    for (host, port) in names {
+        let found = dialer.resolve(Traffic::PeersTcp, &host);
+        let found =
+            found.map(|ips| ips.into_iter().map(|ip| SocketAddr::new(ip, port)).filter(believable).collect());
         if to.send(Told::Peers(found.unwrap_or_default())).is_err() {
             return;
         }
@@ -197,6 +202,7 @@ fn selection(magnet: &Magnet, meta: &Metainfo) -> Selection {
 mod tests {
     use super::*;
     use crate::test_kit::torrent_of;
+    use piecemeal_shell::net::Policy;
 
     const HEX: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -246,7 +252,7 @@ mod tests {
         for name in ["localhost", "127.1"] {
             assert_eq!(link(&format!("&x.pe={name}:6881")).names, [(name.to_owned(), 6881)]);
             let (to, told) = std::sync::mpsc::sync_channel(1);
-            look_up(vec![(name.to_owned(), 6881)], to);
+            look_up(&Dialer::new(Policy::default()), vec![(name.to_owned(), 6881)], to);
             assert!(matches!(told.try_recv(), Ok(Told::Peers(peers)) if peers.is_empty()), "{name}");
         }
         let many: String = (0..99).map(|at| format!("&x.pe=h{at}.example:1")).collect();

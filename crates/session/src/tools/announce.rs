@@ -12,11 +12,12 @@ use piecemeal_api::{AnnounceRequest, Cancel, EngineOptions, Refusal, TrackerAnsw
 use piecemeal_discovery::tracker::{Family, Fetch, FetchFailure, FetchId};
 use piecemeal_metainfo::{InfoHash, Metainfo, TorrentId};
 use piecemeal_shell::ask_udp::UdpClient;
+use piecemeal_shell::net::Dialer;
 use piecemeal_shell::{entropy, http};
 use piecemeal_wire::peer_id::own_peer_id;
 use piecemeal_wire::tracker::{self as wire, AnnounceReply, Event, ScrapeReply, announce_url, scrape_url};
 
-use crate::words;
+use crate::{ways, words};
 
 /// Of the whole time, at most this is kept for leaving again.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -38,7 +39,7 @@ pub fn announce_all(request: &AnnounceRequest, cancel: &Cancel) -> Result<Vec<Tr
     let meta = super::parse(&request.metainfo)?;
     let wait = Duration::from_secs(u64::from(request.wait_s));
     let until = Instant::now() + wait;
-    let mut round = Round::new(&meta, request.num_want)?;
+    let mut round = Round::new(&meta, request)?;
     let mut said = BTreeMap::new();
     if request.scrape {
         let asked = round.ask(Question::Scrape, wait);
@@ -93,7 +94,7 @@ struct Round {
 }
 
 impl Round {
-    fn new(meta: &Metainfo, num_want: u32) -> Result<Round, Refusal> {
+    fn new(meta: &Metainfo, request: &AnnounceRequest) -> Result<Round, Refusal> {
         let system = |what: &str, why: &std::io::Error| Refusal::System {
             what: what.to_owned(),
             reason: words::reason(why),
@@ -103,7 +104,7 @@ impl Round {
         let (key, _) = rest.split_first_chunk().expect("a seed has 32 bytes");
         let announce = wire::AnnounceRequest {
             left: meta.info().content_length,
-            numwant: Some(num_want),
+            numwant: Some(request.num_want),
             key: u32::from_be_bytes(*key),
             supportcrypto: false,
             ..wire::AnnounceRequest::new(meta.wire_hash(), own_peer_id(*name), EngineOptions::FIRST_PORT)
@@ -113,9 +114,10 @@ impl Round {
             meta.trackers().concat().into_iter().filter(|url| seen.insert(url.clone())).collect();
         // Room for all answers to both questions, so that no thread ever waits for us.
         let (to, replies) = sync_channel(4 * urls.len() + 1);
-        let http = http::Client::start(USER_AGENT, mailbox(to.clone()))
+        let dialer = Dialer::new(ways::policy(&request.net)?);
+        let http = http::Client::start(dialer.clone(), USER_AGENT, mailbox(to.clone()))
             .map_err(|why| system("the HTTP client", &why))?;
-        let udp = UdpClient::start(mailbox(to)).map_err(|why| system("the UDP client", &why))?;
+        let udp = UdpClient::start(dialer, mailbox(to)).map_err(|why| system("the UDP client", &why))?;
         Ok(Round { http, udp, replies, announce, urls, greeted: None })
     }
 
@@ -293,6 +295,7 @@ fn way(url: &str) -> Option<Way> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use piecemeal_api::NetOptions;
     use piecemeal_metainfo::Version;
     use piecemeal_metainfo::create::{Content, Files, NewFile, Options, Plan};
     use piecemeal_shell::http::{Answer, Asked, ServeLimits, serve};
@@ -370,7 +373,8 @@ mod tests {
             vec![udp],
         ];
         let metainfo = torrent(trackers);
-        let request = AnnounceRequest { metainfo, wait_s: 10, num_want: 50, scrape: false };
+        let request =
+            AnnounceRequest { metainfo, wait_s: 10, num_want: 50, scrape: false, net: NetOptions::default() };
         let answers = announce_all(&request, &Cancel::default()).unwrap();
         let errors: Vec<_> = answers.iter().map(|answer| answer.error.as_deref()).collect();
         assert_eq!(errors, [None, Some("go !"), Some("wss trackers are not supported yet"), None]);

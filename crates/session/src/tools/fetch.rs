@@ -4,9 +4,12 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use piecemeal_api::{Cancel, Refusal};
+use piecemeal_api::{Cancel, NetOptions, Refusal};
 use piecemeal_metainfo::bencode::Limits;
 use piecemeal_shell::http;
+use piecemeal_shell::net::Dialer;
+
+use crate::ways::policy;
 
 /// From the first look-up to the last byte: a large torrent over a slow line.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -16,13 +19,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Fetches a .torrent file over http or https, at most as large as one that parses, within a minute.
 ///
 /// # Errors
-/// The address is none, nobody is there, the answer is too large or no 200, or the caller asked to stop.
-pub fn fetch_torrent(url: &str, cancel: &Cancel) -> Result<Vec<u8>, Refusal> {
+/// The way named makes no sense, the address is none, nobody is there, the answer is too large or no 200, or the caller asked to stop.
+pub fn fetch_torrent(url: &str, net: &NetOptions, cancel: &Cancel) -> Result<Vec<u8>, Refusal> {
     let (done, result) = sync_channel(1);
-    let its = url.to_owned();
+    let (its, policy) = (url.to_owned(), policy(net)?);
     let fetch = move || {
         // Nobody listens any more if the caller asked to stop.
-        let _ = done.send(http::get(&its, Limits::TORRENT.bytes, TIMEOUT));
+        let _ = done.send(http::get(&Dialer::new(policy), &its, Limits::TORRENT.bytes, TIMEOUT));
     };
     let thread = thread::Builder::new().name("piecemeal-fetch".into()).spawn(fetch);
     thread.map_err(|why| Refusal::System {
@@ -58,13 +61,13 @@ mod tests {
         let server = serve(any, move |asked| answer(asked), ServeLimits::default()).unwrap();
         let at = |path: &str| format!("http://{}/{path}", server.addrs()[0]);
         let cancel = Cancel::default();
-        assert_eq!(fetch_torrent(&at("a.torrent"), &cancel), Ok(b"de".to_vec()));
-        let line = fetch_torrent(&at("other"), &cancel).unwrap_err().to_string();
+        assert_eq!(fetch_torrent(&at("a.torrent"), &NetOptions::default(), &cancel), Ok(b"de".to_vec()));
+        let line = fetch_torrent(&at("other"), &NetOptions::default(), &cancel).unwrap_err().to_string();
         assert!(line.contains("the server answered 404; "), "{line}");
-        let line = fetch_torrent("ftp://a/b", &cancel).unwrap_err().to_string();
+        let line = fetch_torrent("ftp://a/b", &NetOptions::default(), &cancel).unwrap_err().to_string();
         assert!(line.starts_with("ftp://a/b: not an HTTP URL; "), "{line}");
         cancel.cancel();
-        assert_eq!(fetch_torrent(&at("a.torrent"), &cancel), Err(Refusal::Cancelled));
+        assert_eq!(fetch_torrent(&at("a.torrent"), &NetOptions::default(), &cancel), Err(Refusal::Cancelled));
         server.stop();
     }
 }

@@ -132,6 +132,12 @@ impl Conns {
         Some(conn)
     }
 
+    /// Where all of them are.
+    pub(super) fn slots(&self) -> Vec<Slot> {
+        let taken = self.slots.iter().enumerate().filter(|(_, conn)| conn.is_some());
+        taken.map(|(at, _)| Slot(at)).collect()
+    }
+
     /// How many there are, attempts included.
     pub(super) fn count(&self) -> usize {
         self.count

@@ -13,7 +13,7 @@ use mio::{Interest, Poll, Token};
 
 use super::{EngineLoop, FIRST_LISTENER};
 use crate::driven::{Data, Front};
-use crate::groups::Group;
+use crate::net::Group;
 
 /// Datagrams taken from one socket a turn, before others have theirs.
 const TURN_DATAGRAMS: usize = 256;

@@ -5,11 +5,13 @@
 //! connection may read or write before the next has its turn.
 //!
 //! - `conns`: the connections by slot. - `datagrams`: UDP. - `sockets`: accepting, dialing, reading. - `settle`: what the engine wants done.
+//! - `presence`: what is listened on, as the interface comes and goes.
 //!
 //! The loop sleeps until a socket is ready, a mailbox has something, or something is due, and never wakes otherwise.
 
 mod conns;
 mod datagrams;
+mod presence;
 mod settle;
 mod sockets;
 mod stats;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpListener;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 use piecemeal_discovery::tracker::{Fetch, FetchFailure, FetchId};
 use piecemeal_engine::cx::{Command, ConnId, Net, News, Note};
 use piecemeal_metainfo::{Time, TorrentId};
@@ -30,13 +32,14 @@ use crate::clock::Clock;
 use crate::disk::{DiskPool, Submitter};
 use crate::dns::Resolved;
 use crate::driven::{Data, Front};
-use crate::groups::Group;
 use crate::mailbox::{Doorbell, Mailbox};
+use crate::net::Group;
 use crate::news::NewsBox;
 use crate::send::SendFiles;
 use crate::tcp::{Door, Spare};
 use conns::{Conns, Slot};
 use datagrams::DatagramSockets;
+pub(crate) use presence::{Presence, open};
 pub(crate) use stats::Counters;
 pub use stats::Stats;
 
@@ -58,6 +61,8 @@ const FIRST_LISTENER: usize = usize::MAX - 1;
 pub(crate) enum Order {
     /// For the Server.
     Command(Command),
+    /// The interface that sockets are tied to went, came, or was made anew.
+    Interface,
     /// End when all torrents are gone, or at that instant.
     Stop(Instant),
 }
@@ -79,6 +84,7 @@ pub(crate) struct Parts {
     pub(crate) poll: Poll,
     pub(crate) bell: Arc<Doorbell>,
     pub(crate) inboxes: Inboxes,
+    pub(crate) presence: Presence,
     pub(crate) doors: Vec<Door>,
     /// Groups of local discovery.
     pub(crate) groups: Vec<Group>,
@@ -98,6 +104,7 @@ pub(crate) struct EngineLoop<F, D> {
     bell: Arc<Doorbell>,
     inboxes: Inboxes,
 
+    presence: Presence,
     listeners: Vec<Listener>,
     datagrams: DatagramSockets,
     /// After handles ran out: when to accept again.
@@ -171,14 +178,8 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
     /// # Errors
     /// The system refuses to watch a listener.
     pub(crate) fn new(parts: Parts, front: F, data: D) -> io::Result<EngineLoop<F, D>> {
-        let Parts { poll, bell, inboxes, doors, groups, disk, fetch, news, counters } = parts;
-        let (mut watched, mut datagrams) = (Vec::with_capacity(doors.len()), Vec::with_capacity(doors.len()));
-        for (at, Door { tcp: mut listener, udp, addr }) in doors.into_iter().enumerate() {
-            poll.registry().register(&mut listener, Token(FIRST_LISTENER - at), Interest::READABLE)?;
-            watched.push(Listener { listener, ready: true });
-            datagrams.push((udp, addr));
-        }
-        let datagrams = DatagramSockets::watch(&poll, datagrams, groups)?;
+        let Parts { poll, bell, inboxes, presence, doors, groups, disk, fetch, news, counters } = parts;
+        let (listeners, datagrams) = presence::watch(&poll, doors, groups)?;
         Ok(EngineLoop {
             front,
             data,
@@ -187,7 +188,8 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             poll,
             bell,
             inboxes,
-            listeners: watched,
+            presence,
+            listeners,
             datagrams,
             accept_again: None,
             spare: Spare::new(),
@@ -217,6 +219,8 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
     /// Turns until it is told to stop and all torrents are gone, or its time is over.
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
+        self.tell_if_away();
+        self.settle();
         while !self.is_over() {
             self.sleep(&mut events);
             self.now = self.clock.now();
@@ -225,6 +229,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
                 self.on_event(event);
             }
             self.read_mail();
+            self.come_back();
             self.accept();
             self.read_datagrams();
             self.read_sockets();
@@ -267,7 +272,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         }
         let dials = self.dials.first().map(|(give_up, _)| *give_up);
         let quiet = self.quiet_since.map(|since| since + QUIET_NEWS);
-        let others = [dials, self.accept_again, quiet, self.stop];
+        let others = [dials, self.accept_again, self.presence.again, quiet, self.stop];
         let due = others.into_iter().flatten().fold(self.beat_due(), Time::min);
         (due != Time::NEVER).then(|| due.since(self.clock.now()))
     }
@@ -279,6 +284,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             self.stirred = true;
             match order {
                 Order::Command(command) => self.front.on_command(self.now, command),
+                Order::Interface => self.on_interface(),
                 Order::Stop(until) => {
                     self.front.on_command(self.now, Command::Shutdown);
                     self.stop = Some(self.now + until.saturating_duration_since(Instant::now()));

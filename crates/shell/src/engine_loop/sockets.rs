@@ -101,7 +101,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
     pub(super) fn dial(&mut self, dial: DialId, to: SocketAddr, patience: Duration) {
         self.stats.dialed += 1;
         let give_up = self.now + patience;
-        let result = match tcp::dial(to) {
+        let result = match tcp::dial(&self.presence.dialer, to) {
             Ok(stream) => {
                 self.watch(stream, Some(Dialing { dial, to, give_up })).ok_or("too many connections")
             }

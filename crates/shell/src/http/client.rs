@@ -5,6 +5,7 @@
 
 use super::get::{Browser, GetError, Trust};
 use super::line::Line;
+use crate::net::{Dialer, Traffic};
 use piecemeal_discovery::tracker::{Family, Fetch, FetchFailure, FetchId};
 use piecemeal_metainfo::TorrentId;
 use std::collections::BTreeMap;
@@ -18,9 +19,11 @@ use tokio::task::{Id, JoinSet};
 const HANDED_OVER_MAX: usize = 16_384;
 /// Bytes of an answer after inflating; 50 times what 200 peers need. As `bencode::Limits::TRACKER`.
 const ANSWER_MAX_BYTES: usize = 1 << 20;
-/// Threads that wait for the system's resolver: more than enough for names that are known, and a bound for those
+/// Threads that wait for name servers: more than enough for names that are known, and a bound for those
 /// whose servers are dead.
 const RESOLVERS_MAX: usize = 16;
+/// What goes by this client.
+const TRAFFIC: Traffic = Traffic::HttpTrackers;
 
 /// Called with the outcome of each fetch, on the control thread, or at once on the caller's when a fetch can not even
 /// wait. Must not block: a mailbox.
@@ -28,6 +31,7 @@ pub type Reply = Box<dyn Fn(TorrentId, FetchId, Result<Vec<u8>, FetchFailure>) +
 
 /// The door to the control thread.
 pub struct Client {
+    dialer: Dialer,
     user_agent: String,
     reply: Arc<Reply>,
     control: OnceLock<Control>,
@@ -45,15 +49,17 @@ struct Asked {
 }
 
 impl Client {
-    /// A client that starts no thread until something is fetched. `user_agent` goes out with each request.
+    /// A client that starts no thread until something is fetched, and goes by the way of `dialer`. `user_agent` goes out
+    /// with each request.
     ///
     /// # Errors
     /// If `user_agent` can not be a header.
-    pub fn start(user_agent: &str, reply: Reply) -> io::Result<Client> {
+    pub fn start(dialer: Dialer, user_agent: &str, reply: Reply) -> io::Result<Client> {
         if user_agent.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a user agent must be printable ASCII"));
         }
-        Ok(Client { user_agent: user_agent.into(), reply: Arc::new(reply), control: OnceLock::new() })
+        let (user_agent, reply) = (user_agent.to_owned(), Arc::new(reply));
+        Ok(Client { dialer, user_agent, reply, control: OnceLock::new() })
     }
 
     /// Gets the URL as soon as its turn comes; `fetch.timeout` counts from then.
@@ -89,7 +95,7 @@ impl Client {
             .max_blocking_threads(RESOLVERS_MAX)
             .thread_name("resolver")
             .build()?;
-        let desk = Desk::new(&self.user_agent, self.reply.clone());
+        let desk = Desk::new(&self.dialer, &self.user_agent, self.reply.clone());
         let thread = thread::Builder::new().name("http-client".into()).spawn(move || {
             runtime.block_on(desk.run(inbox));
             // A look-up that hangs in the system's resolver must not hold up the end of the process.
@@ -111,9 +117,9 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(user_agent: &str, reply: Arc<Reply>) -> Desk {
-        let browsers =
-            [(true, false), (false, true)].map(|(v4, v6)| Arc::new(Browser::new(user_agent, v4, v6)));
+    fn new(dialer: &Dialer, user_agent: &str, reply: Arc<Reply>) -> Desk {
+        let browsers = [[true, false], [false, true]]
+            .map(|families| Arc::new(Browser::new(dialer.clone(), TRAFFIC, user_agent, families)));
         Desk { browsers, reply, line: Line::new(), tasks: JoinSet::new(), under_way: BTreeMap::new() }
     }
 

@@ -1,10 +1,11 @@
 //! Getting one URL: the way there, redirects included, and the body within bounds.
 //!
-//! Owns what holds for every request we make: only HTTP and HTTPS, no proxy taken from the environment, nothing stored
+//! Owns what holds for every request we make: only HTTP and HTTPS, no way but that of the policy, nothing stored
 //! or sent along but the URL, and no detour from the internet into a local network. Who asks, and when, is left to
 //! the callers.
 
-use super::place::{Nowhere, Reach, looks_like_tracker, says_local};
+use super::place::{Names, Nowhere, Reach, looks_like_tracker, names_a_host, says_local};
+use crate::net::{Dialer, Traffic, Way};
 use reqwest::header::LOCATION;
 use reqwest::{Client, Response, Url};
 use std::sync::OnceLock;
@@ -49,17 +50,17 @@ pub enum GetError {
     Unreachable(String),
 }
 
-/// Gets a URL a user gave, such as that of a .torrent file, and blocks until it is there.
+/// Gets a URL a user gave, such as that of a .torrent file, by the way of web seeds, and blocks until it is there.
 ///
 /// `cap_bytes` bounds the body after inflating, `timeout` everything from the first look-up to the last byte. Not to
 /// be called from asynchronous code.
 ///
 /// # Errors
 /// As [`GetError`] says.
-pub fn get(url: &str, cap_bytes: usize, timeout: Duration) -> Result<Vec<u8>, GetError> {
+pub fn get(dialer: &Dialer, url: &str, cap_bytes: usize, timeout: Duration) -> Result<Vec<u8>, GetError> {
     let trouble = |why: std::io::Error| GetError::Unreachable(why.to_string());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(trouble)?;
-    let browser = Browser::new(USER_AGENT, true, true);
+    let browser = Browser::new(dialer.clone(), Traffic::Web, USER_AGENT, [true, true]);
     let result = runtime.block_on(browser.get(url, Trust::User, cap_bytes, timeout));
     // A look-up that hangs in the system's resolver must not hold up the caller.
     runtime.shutdown_background();
@@ -77,17 +78,20 @@ pub(super) enum Trust {
 
 /// Makes requests to addresses of one family, or of both.
 pub(super) struct Browser {
+    dialer: Dialer,
+    traffic: Traffic,
     user_agent: String,
-    v4: bool,
-    v6: bool,
+    /// IPv4, IPv6.
+    families: [bool; 2],
     /// To anywhere, and to the internet only. Made on first use: each reads the system's certificates.
     anywhere: OnceLock<Client>,
     outside: OnceLock<Client>,
 }
 
 impl Browser {
-    pub fn new(user_agent: &str, v4: bool, v6: bool) -> Browser {
-        Browser { user_agent: user_agent.into(), v4, v6, anywhere: OnceLock::new(), outside: OnceLock::new() }
+    pub fn new(dialer: Dialer, traffic: Traffic, user_agent: &str, families: [bool; 2]) -> Browser {
+        let (anywhere, outside) = (OnceLock::new(), OnceLock::new());
+        Browser { dialer, traffic, user_agent: user_agent.into(), families, anywhere, outside }
     }
 
     pub async fn get(
@@ -124,33 +128,54 @@ impl Browser {
     }
 
     async fn ask(&self, url: &Url, local: bool) -> Result<Response, GetError> {
-        let reach = Reach { v4: self.v4, v6: self.v6, local };
+        if let Some(why) = self.dialer.away() {
+            return Err(GetError::Unreachable(why));
+        }
+        let reach = self.reach(url, local)?;
         reach.check(url)?;
         let slot = if local { &self.anywhere } else { &self.outside };
         let client = match slot.get() {
             Some(client) => client,
             None => {
-                let made = client(&self.user_agent, reach)?;
+                let made = self.client(reach)?;
                 slot.get_or_init(|| made)
             }
         };
         Ok(client.get(url.clone()).send().await?)
     }
-}
 
-fn client(user_agent: &str, reach: Reach) -> Result<Client, GetError> {
-    let builder = || {
-        Client::builder()
-            .user_agent(user_agent)
-            .no_proxy()
-            .referer(false)
-            .redirect(reqwest::redirect::Policy::none())
-            .pool_max_idle_per_host(IDLE_PER_HOST)
-            .pool_idle_timeout(IDLE)
-            .dns_resolver(reach)
-    };
-    // A system without certificates still has trackers without TLS; those with it then fail one by one.
-    Ok(builder().build().or_else(|_| builder().tls_certs_only([]).build())?)
+    fn reach(&self, url: &Url, local: bool) -> Result<Reach, GetError> {
+        let proxied = match self.dialer.way(self.traffic) {
+            Way::Off(why) => return Err(GetError::Unreachable(why.into())),
+            way => way == Way::Proxy,
+        };
+        let [v4, v6] = if proxied { self.families } else { self.dialer.http_families(self.families) };
+        // By which family the proxy goes to a name is its choice; so it is asked once, not once for each.
+        if proxied && !v4 && names_a_host(url) {
+            return Err(GetError::NoAddress);
+        }
+        if !v4 && !v6 {
+            return Err(GetError::NoAddress);
+        }
+        Ok(Reach { v4, v6, local })
+    }
+
+    fn client(&self, reach: Reach) -> Result<Client, GetError> {
+        let refused = |why: std::io::Error| GetError::Unreachable(why.to_string());
+        let builder = || {
+            let names = Names { dialer: self.dialer.clone(), traffic: self.traffic, reach };
+            let builder = Client::builder()
+                .user_agent(&self.user_agent)
+                .referer(false)
+                .redirect(reqwest::redirect::Policy::none())
+                .pool_max_idle_per_host(IDLE_PER_HOST)
+                .pool_idle_timeout(IDLE)
+                .dns_resolver(names);
+            self.dialer.http(builder, self.traffic, [reach.v4, reach.v6]).map_err(refused)
+        };
+        // A system without certificates still has trackers without TLS; those with it then fail one by one.
+        builder()?.build().or_else(|_| Ok(builder()?.tls_certs_only([]).build()?))
+    }
 }
 
 fn parse(url: &str) -> Result<Url, GetError> {

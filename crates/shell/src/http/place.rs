@@ -6,6 +6,7 @@
 //! listen on its loopback. The resolver decides on the very addresses that are connected to, so a name server that
 //! answers differently the second time gains nothing.
 
+use crate::net::{Dialer, Traffic};
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -51,12 +52,21 @@ impl Reach {
     }
 }
 
-impl Resolve for Reach {
+/// Looks names up for the HTTP client, as the policy says, and gives those addresses alone that may be gone to.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    pub(super) dialer: Dialer,
+    pub(super) traffic: Traffic,
+    pub(super) reach: Reach,
+}
+
+impl Resolve for Names {
     fn resolve(&self, name: Name) -> Resolving {
-        let reach = *self;
+        let Names { dialer, traffic, reach } = self.clone();
         Box::pin(async move {
+            let look_up = move || dialer.resolve(traffic, name.as_str());
             // No address at all is an error of the system's resolver, which can not tell it from other troubles.
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?.map(|addr| addr.ip()).collect();
+            let found = tokio::task::spawn_blocking(look_up).await??;
             let kept = reach.among(found)?;
             // Port 0 stands for the URL's.
             Ok(Box::new(kept.into_iter().map(|ip| SocketAddr::new(ip, 0))) as Addrs)
@@ -102,6 +112,11 @@ fn is_local_v6(ip: Ipv6Addr) -> bool {
         || ip.is_unicast_link_local()
         || ip.is_multicast()
         || (translated && is_local_v4(embedded()))
+}
+
+/// Whether it names a host, not an address.
+pub(super) fn names_a_host(url: &Url) -> bool {
+    literal(url).is_none()
 }
 
 fn literal(url: &Url) -> Option<IpAddr> {

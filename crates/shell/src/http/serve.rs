@@ -28,13 +28,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, Sleep};
 
+use crate::net::servers;
+
 /// How long answers on their way may take once the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 /// Pause when the system gives no socket (out of descriptors): long enough not to spin, short enough to be noticed by
 /// nobody.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Connections the kernel may keep for us.
-const BACKLOG: i32 = 1024;
 /// Sockets accepted by the listeners and not yet seen by the loop, per server.
 const ARRIVALS_MAX: usize = 64;
 /// Header lines of one request; browsers send about 20.
@@ -143,7 +143,7 @@ pub fn serve(
     handler: impl Fn(&Asked<'_>) -> Answer + Send + Sync + 'static,
     limits: ServeLimits,
 ) -> io::Result<Serving> {
-    let sockets = listen.iter().map(|addr| bind(*addr, &listen)).collect::<io::Result<Vec<_>>>()?;
+    let sockets = listen.iter().map(|addr| servers::tcp(*addr, &listen)).collect::<io::Result<Vec<_>>>()?;
     let addrs = sockets.iter().map(std::net::TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (stop, stopped) = watch::channel(false);
@@ -155,23 +155,6 @@ pub fn serve(
 }
 
 type Handler = dyn Fn(&Asked<'_>) -> Answer + Send + Sync;
-
-fn bind(addr: SocketAddr, all: &[SocketAddr]) -> io::Result<std::net::TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    if addr.is_ipv6() {
-        let both = addr.ip().is_unspecified();
-        let v4_apart = all.iter().any(|other| other.is_ipv4() && other.port() == addr.port());
-        socket.set_only_v6(!both || v4_apart)?;
-    }
-    // On Windows this would let another program take the port.
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into()).map_err(|why| io::Error::new(why.kind(), format!("{addr}: {why}")))?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
 
 /// The accepting loop and the list of all connections.
 struct House {

@@ -2,6 +2,7 @@
 
 use super::line::AT_ONCE;
 use super::*;
+use crate::net::{Dialer, Policy};
 use piecemeal_discovery::tracker::{Family, Fetch, FetchFailure, FetchId};
 use piecemeal_metainfo::TorrentId;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,7 +19,11 @@ type Outcome = (TorrentId, FetchId, Result<Vec<u8>, FetchFailure>);
 fn client() -> (Client, mpsc::Receiver<Outcome>) {
     let (sender, outcomes) = mpsc::channel();
     let reply: Reply = Box::new(move |torrent, id, result| drop(sender.send((torrent, id, result))));
-    (Client::start("tester/1", reply).unwrap(), outcomes)
+    (Client::start(Dialer::new(Policy::default()), "tester/1", reply).unwrap(), outcomes)
+}
+
+fn get(url: &str, cap_bytes: usize, timeout: Duration) -> Result<Vec<u8>, GetError> {
+    super::get(&Dialer::new(Policy::default()), url, cap_bytes, timeout)
 }
 
 fn fetch(id: u64, url: &str) -> Fetch {

@@ -3,13 +3,15 @@
 //! Owns which mapping is held, when it is renewed, and the pauses after failures. How a router is asked is `pcp`'s and
 //! `upnp`'s.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use piecemeal_engine::cx::{Reach, ReachedBy};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout_at};
+
+use crate::net::router;
 
 use super::{MappingSettings, Pace, Told, pcp, route, upnp};
 
@@ -161,7 +163,7 @@ impl Keeper {
     /// Whom to ask now. `None`: there is no router, or it cannot be meant for our address.
     fn place(&self) -> Option<Place> {
         let gateway = self.gateway.or_else(route::gateway)?;
-        let client = towards(gateway)?;
+        let client = router::towards((gateway, crab_nat::GATEWAY_PORT).into())?;
         let ours = self.door.ip().is_unspecified() || *self.door.ip() == client;
         ours.then_some(Place { gateway, client, port: NonZeroU16::new(self.door.port())? })
     }
@@ -236,14 +238,4 @@ async fn release(held: &Held) {
         (Means::Upnp(device), Some(grant)) => upnp::unmap(device, carrier, grant.port).await,
     };
     tokio::join!(one(Carrier::Tcp, Some(held.tcp)), one(Carrier::Udp, held.udp));
-}
-
-/// Our address on the way to a router. Connecting by UDP sends nothing.
-fn towards(gateway: Ipv4Addr) -> Option<Ipv4Addr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect((gateway, crab_nat::GATEWAY_PORT)).ok()?;
-    match socket.local_addr().ok()?.ip() {
-        IpAddr::V4(ip) => Some(ip),
-        IpAddr::V6(_) => None,
-    }
 }

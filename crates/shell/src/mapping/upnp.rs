@@ -12,8 +12,9 @@ use std::time::Duration;
 use igd_next::aio::Gateway;
 use igd_next::aio::tokio::{Tokio, search_gateway};
 use igd_next::{AddPortError, PortMappingProtocol, SearchOptions};
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
+
+use crate::net::router;
 
 use super::keeper::{Carrier, Grant, Place, Wish};
 
@@ -38,8 +39,8 @@ const TARGETS: [&str; 3] = [
 
 /// Looks whether the router is such a device, for so long at most.
 pub(super) async fn find(place: Place, patience: Duration) -> Option<Device> {
-    let outside = searcher(place.client).ok()?;
-    let inside = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.ok()?;
+    let outside = UdpSocket::from_std(router::searcher(place.client, HOPS).ok()?).ok()?;
+    let inside = UdpSocket::from_std(router::on_loopback().ok()?).ok()?;
     let mut options = SearchOptions::default();
     options.bind_addr = (Ipv4Addr::LOCALHOST, 0).into();
     options.broadcast_address = inside.local_addr().ok()?;
@@ -49,16 +50,6 @@ pub(super) async fn find(place: Place, patience: Duration) -> Option<Device> {
         found = search_gateway(options) => found.ok(),
         _ = pass_on(&outside, &inside, place.gateway) => None,
     }
-}
-
-/// A socket that searches by the interface that leads to the router.
-fn searcher(client: Ipv4Addr) -> std::io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_multicast_ttl_v4(HOPS)?;
-    socket.set_multicast_if_v4(&client)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&SocketAddrV4::new(client, 0).into())?;
-    UdpSocket::from_std(socket.into())
 }
 
 /// Searches, and passes on to the crate what the router answers. Ends only when a socket fails.

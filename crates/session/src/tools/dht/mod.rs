@@ -25,9 +25,10 @@ use piecemeal_discovery::tracker::Family;
 use piecemeal_metainfo::{InfoHash, Time};
 use piecemeal_shell::dht::{DhtNode as Node, Ended};
 use piecemeal_shell::entropy;
+use piecemeal_shell::net::{Dialer, Traffic, Way};
 use piecemeal_wire::krpc::NodeId;
 
-use crate::words;
+use crate::{ways, words};
 
 /// A question to one node is asked again after this: a datagram may get lost, and most nodes answer in half a second.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
@@ -52,7 +53,8 @@ pub fn dht(
     cancel: &Cancel,
 ) -> Result<DhtSummary, Refusal> {
     let until = Instant::now() + Duration::from_secs(u64::from(request.wait_s));
-    let mut errand = Errand { request, until, cancel, hear };
+    let dialer = dialer(request)?;
+    let mut errand = Errand { request, dialer, until, cancel, hear };
     let summary = match &request.ask {
         DhtAsk::Ping { addr } => errand.ping(addr),
         DhtAsk::Sample { addr } => errand.sample(addr),
@@ -89,6 +91,7 @@ pub fn new_dht_key() -> Result<[u8; 32], Refusal> {
 /// One question.
 struct Errand<'a> {
     request: &'a DhtRequest,
+    dialer: Dialer,
     until: Instant,
     cancel: &'a Cancel,
     hear: &'a mut dyn FnMut(DhtFinding),
@@ -130,8 +133,8 @@ impl Errand<'_> {
         begin: &BeginAt<'_>,
         hear: &mut dyn FnMut(News),
     ) -> Result<(SocketAddr, Summary), Refusal> {
-        let addr = names::one(host, self.request.family, self.until, self.cancel)?;
-        let mut asker = open(if addr.is_ipv4() { Family::V4 } else { Family::V6 })?;
+        let addr = names::one(&self.dialer, host, self.request.family, self.until, self.cancel)?;
+        let mut asker = open(&self.dialer, if addr.is_ipv4() { Family::V4 } else { Family::V6 })?;
         // The end of a question that was given up as lost is news, and may still be an answer.
         let mut late = None;
         loop {
@@ -217,7 +220,7 @@ impl Errand<'_> {
 
     /// A node for each family there are addresses to begin at of.
     fn nodes(&self) -> Result<Vec<Node>, Refusal> {
-        let known = names::to_begin_at(self.request, self.until, self.cancel)?;
+        let known = names::to_begin_at(&self.dialer, self.request, self.until, self.cancel)?;
         let mut nodes = Vec::new();
         let mut failed = None;
         for family in [Family::V4, Family::V6] {
@@ -226,7 +229,7 @@ impl Errand<'_> {
             if addrs.is_empty() {
                 continue;
             }
-            match open(family) {
+            match open(&self.dialer, family) {
                 Ok(mut node) => {
                     node.know(&addrs);
                     nodes.push(node);
@@ -323,8 +326,19 @@ fn look(
     }
 }
 
-fn open(family: Family) -> Result<Node, Refusal> {
-    Node::open(family)
+/// Opens what the question needs, as far as there is a way.
+fn dialer(request: &DhtRequest) -> Result<Dialer, Refusal> {
+    let dialer = Dialer::new(ways::policy(&request.net)?);
+    let none = match dialer.way(Traffic::Dht) {
+        Way::Direct => dialer.away(),
+        Way::Proxy => Some("the DHT does not go by the proxy yet".to_owned()),
+        Way::Off(why) => Some(why.to_owned()),
+    };
+    none.map_or(Ok(dialer), |why| Err(unreachable("DHT", &why)))
+}
+
+fn open(dialer: &Dialer, family: Family) -> Result<Node, Refusal> {
+    Node::open(dialer, family)
         .map_err(|why| Refusal::System { what: "a socket for the DHT".into(), reason: words::reason(&why) })
 }
 

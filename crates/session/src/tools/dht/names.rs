@@ -1,14 +1,15 @@
 //! Hosts of the DHT, by name.
 //!
-//! The system's resolver may take its time and cannot be stopped, so each name has a thread that is left behind when
+//! Name servers may take their time and cannot be stopped, so each name has a thread that is left behind when
 //! nobody waits for it any more.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use piecemeal_api::{Cancel, DhtRequest, IpFamily, Refusal};
+use piecemeal_shell::net::{Dialer, Traffic};
 
 use super::{fits, unreachable};
 use crate::{nodes, words};
@@ -24,12 +25,13 @@ const MOST_KEPT: usize = 48;
 
 /// The address of one host.
 pub(super) fn one(
+    dialer: &Dialer,
     host: &str,
     family: Option<IpFamily>,
     until: Instant,
     cancel: &Cancel,
 ) -> Result<SocketAddr, Refusal> {
-    let mut answers = look_up(&[host.to_owned()], until, cancel)?;
+    let mut answers = look_up(dialer, &[host.to_owned()], until, cancel)?;
     let addrs = match answers.pop() {
         Some((_, Ok(addrs))) => addrs,
         Some((_, Err(why))) => return Err(unreachable(host, &why)),
@@ -45,13 +47,14 @@ pub(super) fn one(
 
 /// Where a search begins.
 pub(super) fn to_begin_at(
+    dialer: &Dialer,
     request: &DhtRequest,
     until: Instant,
     cancel: &Cancel,
 ) -> Result<Vec<SocketAddr>, Refusal> {
     let named = !request.nodes.is_empty();
     let names = if named { request.nodes.clone() } else { nodes::WELL_KNOWN.map(str::to_owned).into() };
-    let answers = look_up(&names, until.min(Instant::now() + NAMES_WAIT), cancel)?;
+    let answers = look_up(dialer, &names, until.min(Instant::now() + NAMES_WAIT), cancel)?;
     let (mut addrs, mut failed) = (Vec::new(), None);
     for (name, answer) in answers {
         match answer {
@@ -76,7 +79,12 @@ pub(super) fn to_begin_at(
 type Answer = (String, Result<Vec<SocketAddr>, String>);
 
 /// What names stand for, as far as it is known in time; in the order in which that became known.
-fn look_up(names: &[String], until: Instant, cancel: &Cancel) -> Result<Vec<Answer>, Refusal> {
+fn look_up(
+    dialer: &Dialer,
+    names: &[String],
+    until: Instant,
+    cancel: &Cancel,
+) -> Result<Vec<Answer>, Refusal> {
     let mut answers = Vec::new();
     let (tell, told) = sync_channel(MOST_NAMES);
     for name in names.iter().take(MOST_NAMES) {
@@ -84,9 +92,9 @@ fn look_up(names: &[String], until: Instant, cancel: &Cancel) -> Result<Vec<Answ
             answers.push((name.clone(), Ok(vec![addr])));
             continue;
         }
-        let (name, tell) = (name.clone(), tell.clone());
+        let (dialer, name, tell) = (dialer.clone(), name.clone(), tell.clone());
         let look_up = move || {
-            let found = name.to_socket_addrs().map(Iterator::collect).map_err(|why| words::reason(&why));
+            let found = dialer.resolve_with_port(Traffic::Dht, &name).map_err(|why| words::reason(&why));
             // Nobody waits for it any more.
             let _ = tell.send((name, found));
         };

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::Session;
-use piecemeal_api::EngineOptions;
+use piecemeal_api::{EngineOptions, NetOptions};
 use std::net::UdpSocket;
 
 /// An engine whose DHT knows nobody, and its address.
@@ -15,7 +15,8 @@ fn engine() -> (Session, String) {
 
 fn ask(ask: DhtAsk, nodes: &[&str], wait_s: u32) -> Result<(DhtSummary, Vec<DhtFinding>), Refusal> {
     let nodes = nodes.iter().map(ToString::to_string).collect();
-    let request = DhtRequest { ask, nodes, state_dir: None, family: None, wait_s };
+    let request =
+        DhtRequest { ask, nodes, state_dir: None, family: None, wait_s, net: NetOptions::default() };
     let mut findings = Vec::new();
     dht(&request, &mut |finding| findings.push(finding), &Cancel::default())
         .map(|summary| (summary, findings))
@@ -103,6 +104,7 @@ fn what_makes_no_sense_is_refused_in_one_line() {
         state_dir: None,
         family: Some(IpFamily::V6),
         wait_s: 1,
+        net: NetOptions::default(),
     };
     let line = dht(&six, &mut |_| {}, &Cancel::default()).unwrap_err().to_string();
     assert!(line.contains("it has no IPv6 address"), "{line}");

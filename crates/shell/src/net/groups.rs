@@ -1,14 +1,14 @@
 //! The groups of local discovery (BEP 14): sockets that hear them, and send to them by each interface.
 //!
 //! Owns which interfaces those are: all that have an address, or, where the program listens on certain addresses, those
-//! that have one of these. A group that cannot be joined is done without.
+//! that have one of these, and of a policy's interface that one. A group that cannot be joined is done without.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use if_addrs::{IfAddr, Interface};
 use mio::net::UdpSocket;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 
 /// The group's datagrams stay in the local network.
 const HOPS: u32 = 1;
@@ -28,30 +28,33 @@ enum By {
 }
 
 impl Group {
-    /// Joins `group` by the interfaces of `listen`.
+    /// Makes a fresh `socket` join `group` by the interfaces of `listen`; by that of this name alone, if one is given.
     ///
     /// # Errors
     /// The group cannot be joined by any of them.
-    pub(crate) fn join(group: SocketAddr, listen: &[SocketAddr]) -> io::Result<Group> {
-        let socket = Socket::new(Domain::for_address(group), Type::DGRAM, Some(Protocol::UDP))?;
+    pub(super) fn join(
+        socket: Socket,
+        group: SocketAddr,
+        listen: &[SocketAddr],
+        only: Option<&str>,
+    ) -> io::Result<Group> {
         // Other programs on this machine are in the group too.
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
-        socket.set_nonblocking(true)?;
         let any: IpAddr = match group {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        match group {
-            SocketAddr::V4(_) => socket.set_multicast_ttl_v4(HOPS)?,
-            SocketAddr::V6(_) => {
-                socket.set_only_v6(true)?;
-                socket.set_multicast_hops_v6(HOPS)?;
+            SocketAddr::V4(_) => {
+                socket.set_multicast_ttl_v4(HOPS)?;
+                Ipv4Addr::UNSPECIFIED.into()
             }
-        }
+            SocketAddr::V6(_) => {
+                socket.set_multicast_hops_v6(HOPS)?;
+                Ipv6Addr::UNSPECIFIED.into()
+            }
+        };
         socket.bind(&SocketAddr::new(any, group.port()).into())?;
         let mut by = Vec::new();
-        for interface in if_addrs::get_if_addrs()?.iter().filter(|interface| is_ours(interface, listen)) {
+        let ours = |one: &&Interface| only.is_none_or(|name| one.name == name) && is_ours(one, listen);
+        for interface in if_addrs::get_if_addrs()?.iter().filter(ours) {
             let one = match (group.ip(), &interface.addr) {
                 (IpAddr::V4(ip), IfAddr::V4(own)) => {
                     socket.join_multicast_v4(&ip, &own.ip).map(|()| By::V4(own.ip))
@@ -108,14 +111,15 @@ fn is_ours(interface: &Interface, listen: &[SocketAddr]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::super::{Dialer, Policy};
     use piecemeal_wire::lsd::{LSD_V4, LSD_V6};
     use std::time::Duration;
 
     #[test]
     fn what_is_sent_to_a_group_is_heard_in_it() {
         let listen = ["127.0.0.1:1".parse().unwrap()];
-        let (joined, heard) = (Group::join(LSD_V4, &listen).unwrap(), Group::join(LSD_V4, &listen).unwrap());
+        let dialer = Dialer::new(Policy::default());
+        let (joined, heard) = (dialer.join(LSD_V4, &listen).unwrap(), dialer.join(LSD_V4, &listen).unwrap());
         heard.socket.set_nonblocking(false).unwrap();
         heard.socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         joined.send(b"BT-SEARCH");
@@ -126,8 +130,9 @@ mod tests {
 
     #[test]
     fn no_group_without_an_interface_of_its_family() {
-        assert!(Group::join(LSD_V4, &["[::1]:1".parse().unwrap()]).is_err());
-        assert!(Group::join(LSD_V6, &["127.0.0.1:1".parse().unwrap()]).is_err());
-        assert!(Group::join(LSD_V4, &[]).is_err());
+        let dialer = Dialer::new(Policy::default());
+        assert!(dialer.join(LSD_V4, &["[::1]:1".parse().unwrap()]).is_err());
+        assert!(dialer.join(LSD_V6, &["127.0.0.1:1".parse().unwrap()]).is_err());
+        assert!(dialer.join(LSD_V4, &[]).is_err());
     }
 }

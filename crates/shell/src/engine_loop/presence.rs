@@ -1,0 +1,132 @@
+//! Where the loop is present in the network: listeners, UDP sockets and groups, and what happens as the interface they
+//! are tied to goes and comes.
+//!
+//! Gone: everything is closed at once, and nothing can be opened (`net` sees to that). Back: the same addresses are
+//! listened on again, and each torrent tries its peers and trackers anew. Whoever listens for News hears of both.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::{Interest, Poll, Token};
+use piecemeal_engine::cx::{Change, Command, Goodbye, News};
+use piecemeal_metainfo::Time;
+use piecemeal_wire::lsd::{LSD_V4, LSD_V6};
+
+use super::datagrams::DatagramSockets;
+use super::{EngineLoop, FIRST_LISTENER, Listener};
+use crate::driven::{Data, Front};
+use crate::net::{Dialer, Group};
+use crate::tcp::{self, Door};
+
+/// When listening anew was refused, as where an address is not there yet: so long until it is tried again.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+
+/// What is to be open whenever it can be.
+pub(crate) struct Presence {
+    pub(super) dialer: Dialer,
+    listen: Vec<SocketAddr>,
+    lsd: bool,
+    /// When to try again to listen.
+    pub(super) again: Option<Time>,
+}
+
+impl Presence {
+    /// At these addresses, whose ports are not 0, and in the groups of local discovery.
+    pub(crate) fn new(dialer: Dialer, listen: Vec<SocketAddr>, lsd: bool) -> Presence {
+        Presence { dialer, listen, lsd, again: None }
+    }
+}
+
+/// Opens doors at `listen`, and groups. Nothing while the interface is away.
+///
+/// # Errors
+/// The address that cannot be listened on, and why.
+pub(crate) fn open(
+    dialer: &Dialer,
+    listen: &[SocketAddr],
+    lsd: bool,
+) -> Result<(Vec<Door>, Vec<Group>), (SocketAddr, io::Error)> {
+    if dialer.away().is_some() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let doors = tcp::listen(dialer, listen)?;
+    let listening: Vec<SocketAddr> = doors.iter().map(|door| door.addr).collect();
+    let joined = |group| lsd.then(|| dialer.join(group, &listening).ok()).flatten();
+    Ok((doors, [LSD_V4, LSD_V6].into_iter().filter_map(joined).collect()))
+}
+
+/// Has the poll watch doors and groups.
+///
+/// # Errors
+/// The system refuses.
+pub(super) fn watch(
+    poll: &Poll,
+    doors: Vec<Door>,
+    groups: Vec<Group>,
+) -> io::Result<(Vec<Listener>, DatagramSockets)> {
+    let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
+    for Door { tcp, udp, addr } in doors {
+        if let Some(mut listener) = tcp {
+            let token = Token(FIRST_LISTENER - listeners.len());
+            poll.registry().register(&mut listener, token, Interest::READABLE)?;
+            listeners.push(Listener { listener, ready: true });
+        }
+        datagrams.extend(udp.map(|udp| (udp, addr)));
+    }
+    Ok((listeners, DatagramSockets::watch(poll, datagrams, groups)?))
+}
+
+impl<F: Front, D: Data> EngineLoop<F, D> {
+    /// Tells where the interface is not there from the beginning.
+    pub(super) fn tell_if_away(&mut self) {
+        if self.presence.dialer.away().is_some() {
+            self.tell_of_interface();
+        }
+    }
+
+    /// The interface went, came, or was made anew: whatever is open belongs to what it was.
+    pub(super) fn on_interface(&mut self) {
+        self.stirred = true;
+        let away = self.presence.dialer.away();
+        let why = away.clone().unwrap_or_else(|| "the interface was made anew".to_owned());
+        self.listeners.clear();
+        self.datagrams = DatagramSockets::default();
+        for slot in self.conns.slots() {
+            self.lose(slot, Goodbye::Failed(why.clone()));
+        }
+        self.presence.again = None;
+        self.tell_of_interface();
+        if away.is_none() {
+            self.listen_again();
+        }
+    }
+
+    /// Tries again to listen, if it is time.
+    pub(super) fn come_back(&mut self) {
+        if self.presence.again.is_some_and(|again| again <= self.now) {
+            self.listen_again();
+        }
+    }
+
+    fn listen_again(&mut self) {
+        let Presence { dialer, listen, lsd, .. } = &self.presence;
+        let opened = open(dialer, listen, *lsd).map_err(|(_, why)| why);
+        let watched = opened.and_then(|(doors, groups)| watch(&self.poll, doors, groups));
+        self.presence.again = watched.is_err().then(|| self.now + LISTEN_AGAIN);
+        let Ok((listeners, datagrams)) = watched else { return };
+        (self.listeners, self.datagrams) = (listeners, datagrams);
+        self.stirred = true;
+        for torrent in self.seated.clone() {
+            self.front.on_command(self.now, Command::Change(torrent, Change::Reconnect));
+        }
+        self.carry();
+    }
+
+    fn tell_of_interface(&mut self) {
+        let dialer = &self.presence.dialer;
+        let Some(name) = dialer.policy().interface.clone() else { return };
+        let there = dialer.away().is_none();
+        self.front.out().news.push(News::Interface { name, there });
+    }
+}
