@@ -36,11 +36,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(29);
 /// How long a peer whose FIN has not come may still send, after ours arrived.
 const HALF_CLOSED: Duration = Duration::from_secs(10);
 
-/// How long its FIN is acknowledged again after all is done.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long its FIN is acknowledged again after all is done: a few of its timeouts.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Timeouts in a row after which packets are believed to be too large, rather than the path to be down.
 const SWALLOWED_AFTER: u32 = 2;
+
+/// What some clients say before they heard anything, where BEP 29 has 0.
+const NO_DIFFERENCE: u32 = 0x7fff_ffff;
 
 /// Bytes that always can be written, however small the window.
 const LEAST_SEND_BUFFER: usize = 64 << 10;
@@ -104,6 +107,13 @@ pub(super) struct Conn {
     timeouts: u32,
     /// Timeouts since anything was heard.
     silent: u32,
+    /// When the last packet is sent again, to learn before the timeout whether it was lost: nothing behind it could
+    /// tell.
+    tail_at: Time,
+    /// It was, and nothing came back since.
+    tail_done: bool,
+    /// It may leave now.
+    pub tail_due: bool,
     /// One packet may leave whatever the peer's window.
     pub force: bool,
     pub last_sent: Time,
@@ -172,6 +182,9 @@ impl Conn {
             timer_at: Time::NEVER,
             timeouts: 0,
             silent: 0,
+            tail_at: Time::NEVER,
+            tail_done: false,
+            tail_due: false,
             force: false,
             last_sent: Time::NEVER,
             fin: Fin::NotYet,
@@ -249,7 +262,7 @@ impl Conn {
         if change.lower_by > 0 {
             self.ours.drifted(change.lower_by);
         }
-        if header.timestamp_difference != 0 {
+        if ![0, NO_DIFFERENCE].contains(&header.timestamp_difference) {
             let change = self.ours.measured(now, header.timestamp_difference);
             if let Some(us) = change.minute_of {
                 self.ledbat.minute(now, us, self.rtt.smooth(), self.payload_bytes());
@@ -282,6 +295,7 @@ impl Conn {
         self.answer(now, &arrived, counters);
         if arrived.packets > 0 {
             (self.timeouts, self.timer_at) = (0, Time::NEVER);
+            (self.tail_at, self.tail_done, self.tail_due) = (Time::NEVER, false, false);
         }
         if arrived.bytes > 0 {
             let waiting = self.ours.waiting();
@@ -356,8 +370,16 @@ impl Conn {
         }
     }
 
+    /// Whether it is over for its user, and stays only to acknowledge.
+    pub fn lingers(&self) -> bool {
+        self.told_closed
+    }
+
     /// It is over, without more packets. `None`: whoever used it was told already.
     pub fn over(&self, why: Why) -> Verdict {
+        // Some clients forget a connection once their FIN arrived, and answer ours with a reset: nothing is missing.
+        let all_but_fin = self.fin != Fin::NotYet && self.sender.held() == 0;
+        let why = if why == Why::Reset && all_but_fin && self.receiver.ended() { Why::Done } else { why };
         Verdict::Over((!self.told_closed).then_some(why))
     }
 
@@ -373,6 +395,10 @@ impl Conn {
             self.ack_at = Time::ZERO;
             self.sender.rest();
             self.receiver.rest();
+        }
+        if now >= self.tail_at {
+            self.tail_due = self.sender.unsent() == 0 && !self.sender.nothing_flies();
+            (self.tail_at, self.tail_done) = (Time::NEVER, true);
         }
         if now < self.timer_at {
             return Verdict::Live;
@@ -417,6 +443,11 @@ impl Conn {
         } else if self.timer_at == Time::NEVER && self.stage == Stage::Open {
             self.timer_at = now + self.rtt.timeout(self.timeouts);
         }
+        let tail = !self.tail_done && self.sender.unsent() == 0 && !self.sender.nothing_flies();
+        if tail && self.tail_at == Time::NEVER && self.rtt.is_known() {
+            // An acknowledgement may be held back on the other side.
+            self.tail_at = now + self.rtt.smooth() * 2 + ACK_WAIT * 2;
+        }
     }
 
     /// A SYN left.
@@ -440,7 +471,7 @@ impl Conn {
             Time::ZERO => Time::NEVER,
             ack_at => ack_at.min(self.last_sent + KEEP_ALIVE),
         };
-        self.timer_at.min(idle).min(self.linger_until)
+        self.timer_at.min(self.tail_at).min(idle).min(self.linger_until)
     }
 
     /// A reset that names our packet `ack`; tells whether it is believed.

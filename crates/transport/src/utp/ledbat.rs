@@ -122,6 +122,14 @@ impl Ledbat {
         self.window = least;
     }
 
+    /// Nothing was on its way for longer than a timeout: what the path held then says little of now. What is left of it
+    /// is how far the start goes quickly.
+    pub fn idled(&mut self) {
+        if self.window > FIRST_BYTES {
+            (self.slow_start_until, self.window) = (self.window, FIRST_BYTES);
+        }
+    }
+
     /// A minute ended in which packets always waited `us` microseconds or longer. If that is long, the queue is ours and
     /// would soon be taken for the path itself: it is left to run empty.
     pub fn minute(&mut self, now: Time, us: u32, rtt: Duration, packet_bytes: usize) {
@@ -224,6 +232,15 @@ mod tests {
         assert!(ledbat.window() < 60_000);
         (0..100).for_each(|_| ledbat.lost(Time::ZERO, PACKET));
         assert_eq!(ledbat.window(), 2 * PACKET);
+    }
+
+    #[test]
+    fn after_a_pause_it_begins_anew() {
+        let mut ledbat = ledbat(100_000.0);
+        ledbat.idled();
+        assert_eq!((ledbat.window(), ledbat.slow_start_until), (14_600, 100_000.0));
+        ledbat.idled();
+        assert_eq!(ledbat.slow_start_until, 100_000.0);
     }
 
     #[test]

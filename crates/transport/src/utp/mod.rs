@@ -211,6 +211,8 @@ pub struct Facts {
 pub struct Counters {
     /// Datagrams heard, of this protocol.
     pub packets_in: u64,
+    /// Their bytes.
+    pub bytes_in: u64,
     /// Datagrams sent.
     pub packets_out: u64,
     /// Their bytes.
@@ -293,7 +295,7 @@ impl Utp {
         if to.port() == 0 || to.ip().is_unspecified() || to.ip().is_multicast() {
             return Err(Refusal::BadAddress);
         }
-        if self.conns.len() >= self.settings.most_conns {
+        if !self.make_room() {
             return Err(Refusal::Full);
         }
         let recv = (0..DRAWS).find_map(|_| {
@@ -314,6 +316,7 @@ impl Utp {
     pub fn on_datagram(&mut self, now: Time, from: SocketAddr, bytes: &[u8]) -> bool {
         let Ok(packet) = UtpPacket::decode(bytes) else { return false };
         self.counters.packets_in += 1;
+        self.counters.bytes_in += bytes.len() as u64;
         let id = packet.header.connection;
         match packet.header.kind {
             UtpKind::Syn => self.on_syn(now, from, &packet),
@@ -470,6 +473,22 @@ impl Utp {
     /// Connections there are, those that linger for a last acknowledgement among them.
     pub fn conns(&self) -> usize {
         self.conns.len()
+    }
+
+    /// Whether there can be one more connection, for which one that only lingers gives way.
+    fn has_room(&self) -> bool {
+        self.conns.len() < self.settings.most_conns || self.conns.lingering().is_some()
+    }
+
+    fn make_room(&mut self) -> bool {
+        if self.conns.len() < self.settings.most_conns {
+            return true;
+        }
+        let lingering = self.conns.lingering();
+        if let Some(slot) = lingering {
+            self.remove(slot, None);
+        }
+        lingering.is_some()
     }
 
     fn on_packet(&mut self, now: Time, slot: u32, packet: &UtpPacket) {

@@ -94,6 +94,9 @@ impl Conn {
     }
 
     fn write_packets(&mut self, now: Time, buf: &mut Vec<u8>, batch: &mut Batch, counters: &mut Counters) {
+        if self.sender.span() == 0 && now.since(self.last_sent) > self.rtt.timeout(0) {
+            self.ledbat.idled();
+        }
         while let Some(plan) = self.plan(now) {
             let size = plan.size();
             let probe = matches!(plan, Plan::New { probe: Some(_), .. });
@@ -120,6 +123,11 @@ impl Conn {
                 self.mtu.swallowed(now);
             }
             return self.may_leave(now, lost.len).then_some(Plan::Again(lost));
+        }
+        if std::mem::take(&mut self.tail_due)
+            && let Some(last) = self.sender.last_flying()
+        {
+            return Some(Plan::Again(last));
         }
         let unsent = self.sender.unsent();
         if unsent == 0 {

@@ -39,6 +39,10 @@ impl Rtt {
         self.smooth.unwrap_or(FIRST)
     }
 
+    pub fn is_known(&self) -> bool {
+        self.smooth.is_some()
+    }
+
     /// The shortest time there and back; zero before it is known.
     pub fn least(&self) -> Duration {
         self.least.unwrap_or_default()

@@ -268,10 +268,13 @@ impl Sender {
     }
 
     fn find_lost(&mut self, arrived: &mut Arrived) {
-        let third = self.arrived[OVERTAKEN_BY - 1];
+        // Where fewer are behind and nothing follows, three could never come: all of them are enough (RFC 5827).
+        let behind =
+            if self.unsent == 0 { self.packets.len().saturating_sub(1).max(1) } else { OVERTAKEN_BY };
+        let newer = self.arrived[OVERTAKEN_BY.min(behind) - 1];
         for at in 0..self.overtaken_to.min(self.packets.len()) {
             let packet = &self.packets[at];
-            if packet.fate == Fate::Flying && packet.sending < third {
+            if packet.fate == Fate::Flying && packet.sending < newer {
                 self.lose(at, arrived);
             }
         }
@@ -331,6 +334,12 @@ impl Sender {
     /// The first packet, however it fares: to ask a peer whose window is closed.
     pub fn first(&self) -> Option<Outgoing> {
         (!self.packets.is_empty()).then(|| self.outgoing(0))
+    }
+
+    /// The last packet that was sent, if it is on its way.
+    pub fn last_flying(&self) -> Option<Outgoing> {
+        let last = self.packets.back()?;
+        (last.fate == Fate::Flying).then(|| self.outgoing(self.packets.len() - 1))
     }
 
     fn outgoing(&self, at: usize) -> Outgoing {

@@ -35,6 +35,12 @@ impl Slots {
         self.slots.get_mut(slot as usize)?.conn.as_deref_mut()
     }
 
+    /// One that only lingers.
+    pub fn lingering(&self) -> Option<u32> {
+        let lingers = |slot: &Slot| slot.conn.as_ref().is_some_and(|conn| conn.lingers());
+        self.slots.iter().position(lingers).map(|slot| slot as u32)
+    }
+
     pub fn of(&mut self, id: UtpId) -> Option<&mut Conn> {
         self.get(id.slot).filter(|conn| conn.id == id)
     }

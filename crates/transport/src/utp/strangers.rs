@@ -110,7 +110,7 @@ impl Utp {
         let one = match known {
             Some(known) if known.syn == header.seq => known,
             Some(_) => return,
-            None if self.conns.len() >= self.settings.most_conns || self.strangers.most == 0 => {
+            None if self.strangers.most == 0 || !self.has_room() => {
                 self.counters.full += 1;
                 return;
             }
@@ -152,7 +152,7 @@ impl Utp {
         }
         let one = *one;
         self.strangers.unconfirmed.remove(at);
-        if self.conns.len() >= self.settings.most_conns {
+        if !self.make_room() {
             self.counters.full += 1;
             return self.on_astray(now, from, header);
         }

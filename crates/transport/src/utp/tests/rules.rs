@@ -314,7 +314,8 @@ fn timeouts_double() {
             before = due;
         }
     }
-    assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 20_000, 20_000]);
+    // Once before the timeout: after twice the time there and back.
+    assert_eq!(waits, [120, 380, 1000, 2000, 4000, 8000, 16_000, 20_000, 20_000]);
     assert_eq!(events(&mut utp), [Event::Closed { id, why: Why::Silent }]);
 }
 
@@ -360,8 +361,71 @@ fn a_fin_waits_for_what_is_before_it() {
     assert_eq!(events(&mut utp), [Event::Closed { id, why: Why::Done }]);
     hear(&mut utp, at(90), header(UtpKind::Fin, 11, 4, first), b"");
     assert_eq!(sent(&mut utp, at(90))[0].0.kind, UtpKind::State);
-    utp.heartbeat(at(3000));
+    utp.heartbeat(at(11_000));
     assert_eq!((utp.conns(), events(&mut utp).len()), (0, 0));
+}
+
+/// Some clients forget a connection once their FIN arrived: their reset then ends nothing that was not over.
+#[test]
+fn a_reset_after_both_ended_is_no_fault() {
+    for (unsent, why) in [(false, Why::Done), (true, Why::Reset)] {
+        let (mut utp, id, first) = accepted();
+        hear(&mut utp, at(60), header(UtpKind::Fin, 11, 3, first.wrapping_sub(1)), b"");
+        utp.write(at(60), id, if unsent { b"more" } else { b"" });
+        utp.close(at(60), id);
+        let last = sent(&mut utp, at(60)).last().expect("a FIN").0;
+        hear(&mut utp, at(70), header(UtpKind::Reset, last.connection.0, 1, last.seq.0), b"");
+        assert_eq!(events(&mut utp), [Event::Ended { id }, Event::Closed { id, why }]);
+    }
+}
+
+/// Only the SYN's number is an answer to it.
+#[test]
+fn forged_answers_are_not_believed() {
+    let mut utp = new();
+    let id = utp.connect(addr(2)).expect("there is room");
+    let syn = sent(&mut utp, at(0))[0].0;
+    for (kind, ack) in [(UtpKind::State, 1), (UtpKind::State, -1), (UtpKind::Data, 0), (UtpKind::Fin, 0)] {
+        let ack = syn.seq.0.wrapping_add(ack as u16);
+        hear(&mut utp, at(10), header(kind, syn.connection.0, 500, ack), b"x");
+    }
+    assert!(events(&mut utp).is_empty());
+    hear(&mut utp, at(20), header(UtpKind::State, syn.connection.0, 500, syn.seq.0), b"");
+    assert_eq!(events(&mut utp), [Event::Connected { id }]);
+}
+
+/// Of the last packet nobody could tell that it was lost: it goes again soon, and the window stays.
+#[test]
+fn the_last_packet_is_not_left_to_the_timeout() {
+    let (mut utp, id, syn) = asked();
+    utp.write(at(60), id, &[1; 3 * 528]);
+    let packets = sent(&mut utp, at(60));
+    hear(&mut utp, at(110), header(UtpKind::State, syn.connection.0, 500, packets[1].0.seq.0), b"");
+    let before = utp.facts(id).expect("is there").window;
+    let mut again = Vec::new();
+    while again.is_empty() {
+        let due = utp.next_due();
+        assert!(due < at(300), "{due:?}");
+        utp.heartbeat(due);
+        again = sent(&mut utp, due);
+    }
+    assert_eq!((again.len(), again[0].0.seq), (1, packets[2].0.seq));
+    hear(&mut utp, at(300), header(UtpKind::State, syn.connection.0, 500, packets[2].0.seq.0), b"");
+    let after = utp.facts(id).expect("is there");
+    assert_eq!((after.flying, utp.counters().timeouts), (0, 0));
+    assert!(after.window >= before);
+}
+
+/// The last packets of a burst have too few behind them for the rule of three.
+#[test]
+fn the_end_of_a_burst_needs_fewer() {
+    let (mut utp, id, syn) = asked_with(Settings { most_packet_bytes_v4: 548, ..Settings::default() });
+    utp.write(at(60), id, &[1; 2 * 528]);
+    assert_eq!(sent(&mut utp, at(60)).len(), 2);
+    let mut bytes = header(UtpKind::State, syn.connection.0, 500, syn.seq.0).encode(SACK).to_vec();
+    bytes.extend([0, 4, 1, 0, 0, 0]);
+    utp.on_datagram(at(110), addr(2), &bytes);
+    assert_eq!(sent(&mut utp, at(110))[0].0.seq, syn.seq.plus(1));
 }
 
 #[test]
