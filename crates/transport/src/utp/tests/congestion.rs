@@ -117,3 +117,18 @@ fn lost_probes_are_no_congestion() {
     used(&mut world, 1, 5);
     assert_eq!(world.ends[0].utp.counters().losses, 0, "{:#?}", said(&world));
 }
+
+/// A queue so short that packets never wait long: only losses tell, as where a socket's buffer is small.
+#[test]
+fn a_short_queue_is_used() {
+    for (rate, delay_us, queue) in
+        [(200_000_000, 50, 150_000), (10_000_000, 10_000, 50_000), (2_000_000, 20_000, 40_000)]
+    {
+        let path = Path { rate, delay: delay_us * 1000, queue, ..Path::default() };
+        let mut world = World::new(path, 6);
+        let used = used(&mut world, 2, 8);
+        let counters = world.ends[0].utp.counters();
+        assert!(used > 0.7, "{rate} {queue}: {used} {counters:?}");
+        assert!(counters.again_out * 50 < counters.packets_out, "{rate} {queue}: {counters:?}");
+    }
+}

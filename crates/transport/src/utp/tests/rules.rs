@@ -449,6 +449,12 @@ fn ids_that_are_taken_are_left_alone() {
     assert!(full.connect(addr(3)).is_ok());
 }
 
+/// What ten thousand idle connections cost, beside entries of maps.
+#[test]
+fn a_connection_is_small() {
+    assert!(size_of::<Conn>() <= 1024, "{}", size_of::<Conn>());
+}
+
 #[test]
 fn bounds_and_addresses() {
     let mut utp = Utp::new(Settings { most_conns: 2, ..Settings::default() }, [7; 32]);
