@@ -1,6 +1,6 @@
 //! What uTP costs beside system calls: 256 MiB between two stacks in memory, and how long either took.
 //!
-//! `cargo run --release -p piecemeal-transport --example utp_speed`
+//! `cargo test --release -p piecemeal-transport --test utp_speed -- --ignored --nocapture`
 #![allow(clippy::disallowed_types, reason = "it measures time")]
 
 use std::net::SocketAddr;
@@ -18,7 +18,9 @@ const CHUNK: usize = 64 << 10;
 /// Of the path's time there and back: what loopback takes, with the turns of two loops.
 const TURN: Duration = Duration::from_micros(100);
 
-fn main() {
+#[test]
+#[ignore = "prints times, and asserts nothing"]
+fn what_a_packet_costs() {
     for packet in [1472, 8972] {
         let settings = Settings { most_packet_bytes_v4: packet, ..Settings::default() };
         let ends = [1, 2].map(|last| (Utp::new(settings, [last; 32]), addr(last)));
