@@ -2,7 +2,7 @@
 """libtorrent-rasterbar as the other side: a peer, a maker of torrents, and a second opinion on ours.
 
   lt.py peer --torrent F --dir D --listen IP:PORT [--seed] [--connect IP:PORT]... [--up-limit BYTES]
-             [--once] [--stay SECONDS] [--dht IP:PORT] [--lsd]
+             [--once] [--stay SECONDS] [--dht IP:PORT] [--lsd] [--utp] [--encryption off|prefer|require]
         prints READY when it listens and DONE SECONDS when the download is complete; F may be a magnet link; with
         --dht it begins at that node, with --lsd it looks on the local network, and otherwise does neither
   lt.py node --listen IP:PORT [--more N] [--stay SECONDS]
@@ -26,21 +26,26 @@ import time
 import libtorrent as lt
 
 
-def session(listen, up_limit=0, dht=None, lsd=False):
-    """`dht` is the node to begin at, or an empty text for one that others begin at."""
+POLICIES = {"off": (2, 3), "prefer": (1, 3), "require": (0, 2)}
+
+
+def session(listen, up_limit=0, dht=None, lsd=False, utp=False, encryption="off"):
+    """`dht` is the node to begin at, or an empty text for one that others begin at; `utp` is that or TCP alone."""
+    policy, level = POLICIES[encryption]
     ip = listen.rsplit(":", 1)[0].strip("[]")
     s = lt.session({
         "listen_interfaces": listen,
         "outgoing_interfaces": ip,
         "enable_dht": dht is not None, "enable_lsd": lsd, "enable_upnp": False, "enable_natpmp": False,
-        "enable_incoming_utp": False, "enable_outgoing_utp": False,
+        "enable_incoming_utp": utp, "enable_outgoing_utp": utp,
+        "enable_incoming_tcp": not utp, "enable_outgoing_tcp": not utp,
         "dht_bootstrap_nodes": dht or "",
         # The network of a test has addresses that its defaults take for those of one careless crowd.
         "dht_restrict_routing_ips": False, "dht_restrict_search_ips": False, "dht_ignore_dark_internet": False,
         # Short questions of one host follow one another faster than it lets the world ask.
         "dht_block_ratelimit": 100,
         "allow_multiple_connections_per_ip": True,
-        "in_enc_policy": 2, "out_enc_policy": 2,
+        "in_enc_policy": policy, "out_enc_policy": policy, "allowed_enc_level": level,
         "upload_rate_limit": up_limit,
         # A tracker in the same network is reached at once, also when it has announced this second.
         "min_announce_interval": 1,
@@ -73,7 +78,7 @@ def params(torrent, directory):
 
 
 def peer(a):
-    s = session(a.listen, a.up_limit, a.dht, a.lsd)
+    s = session(a.listen, a.up_limit, a.dht, a.lsd, a.utp, a.encryption)
     p = params(a.torrent, a.dir)
     if a.seed:
         p.flags |= lt.torrent_flags.seed_mode
@@ -254,6 +259,8 @@ def main():
     p.add_argument("--once", action="store_true")
     p.add_argument("--dht")
     p.add_argument("--lsd", action="store_true")
+    p.add_argument("--utp", action="store_true")
+    p.add_argument("--encryption", choices=POLICIES, default="off")
     p = sub.add_parser("node")
     p.add_argument("--listen", required=True)
     p.add_argument("--more", type=int, default=0)

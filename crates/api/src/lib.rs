@@ -37,9 +37,9 @@ pub use status::{
     TrackerState, TrackerStatus, Trouble, TroubleKind,
 };
 pub use tools::{
-    AnnounceRequest, Cancel, CreateRequest, Created, EngineOptions, FileState, FileVerdict, Format, Phase,
-    Progress, RunningTracker, Tools, TrackerAnswer, TrackerOptions, TrackerStats, Verdict, VerifyRequest,
-    Work,
+    AnnounceRequest, Cancel, CreateRequest, Created, Encryption, EngineOptions, FileState, FileVerdict,
+    Format, Phase, Progress, RunningTracker, Tools, TrackerAnswer, TrackerOptions, TrackerStats, Transports,
+    Verdict, VerifyRequest, Work,
 };
 pub use torrent::{AddTorrent, Content, Limits, Options, Selection, Verify};
 

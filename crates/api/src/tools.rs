@@ -403,6 +403,43 @@ pub struct EngineOptions {
     /// Which ways it may go.
     #[serde(default)]
     pub net: NetOptions,
+    /// What carries connections with peers.
+    #[serde(default)]
+    pub transports: Transports,
+    /// Whether those who call us may or must encrypt; `None`: they may.
+    #[serde(default)]
+    pub encrypt_in: Option<Encryption>,
+    /// Whether we encrypt when we call; `None`: if the other side can.
+    #[serde(default)]
+    pub encrypt_out: Option<Encryption>,
+}
+
+/// What carries connections with peers.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transports {
+    /// TCP, and uTP for those whom it does not reach.
+    #[default]
+    Both,
+    /// TCP alone.
+    Tcp,
+    /// uTP alone (BEP 29), which gives way to all other traffic.
+    Utp,
+}
+
+/// Whether connections with peers are encrypted (MSE). That hides from whoever sorts traffic what it is; it is no
+/// secrecy, and proves nothing about the peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encryption {
+    /// Never.
+    Off,
+    /// If the other side will not have it otherwise.
+    Allow,
+    /// If the other side can: the handshake; what follows only if it insists.
+    Prefer,
+    /// Always, and all of it.
+    Require,
 }
 
 impl EngineOptions {

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use piecemeal_api::{Carried, Proxy};
 
 use crate::units::{parse_rate, parse_ratio, parse_size, parse_span};
@@ -137,6 +137,18 @@ pub struct Reach {
     /// Do not look for peers on the local network
     #[arg(long)]
     pub no_lsd: bool,
+    /// What carries connections with peers
+    #[arg(long, value_enum, default_value_t = By::Both, value_name = "HOW")]
+    pub transport: By,
+    /// Whether connections are encrypted, both ways [default: accept it, and prefer it when calling]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub encryption: Option<Encrypt>,
+    /// Whether those who call may or must encrypt
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub encrypt_in: Option<Encrypt>,
+    /// Whether to encrypt when calling
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub encrypt_out: Option<Encrypt>,
     /// Where to listen for peers, as IP:PORT; port 0 takes a free one [default: port 6881 or above, everywhere]
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<SocketAddr>,
@@ -172,6 +184,30 @@ pub struct Ways {
     /// Ask this server for names of hosts, where --interface or --bind keeps the system from asking
     #[arg(long, value_parser = parse_name_server, value_name = "IP[:PORT]")]
     pub name_server: Option<SocketAddr>,
+}
+
+/// What carries connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum By {
+    /// TCP, and uTP for those whom it does not reach
+    Both,
+    /// TCP alone
+    Tcp,
+    /// uTP alone, which gives way to all other traffic
+    Utp,
+}
+
+/// Whether connections are encrypted. That hides what they are from whoever sorts traffic, and is no secrecy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Encrypt {
+    /// Never
+    Off,
+    /// If the other side insists
+    Allow,
+    /// If the other side can: the handshake, and all of it if it insists
+    Prefer,
+    /// Always, and all of it
+    Require,
 }
 
 /// How the torrent of a magnet link is found.
@@ -300,13 +336,17 @@ pub struct Show {
 }
 
 /// The options of [`Find`].
-const FIND: [&str; 14] = [
+const FIND: [&str; 18] = [
     "peers",
     "timeout",
     "no_dht",
     "dht_nodes",
     "no_lsd",
     "listen",
+    "transport",
+    "encryption",
+    "encrypt_in",
+    "encrypt_out",
     "interface",
     "bind",
     "ipv4",

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use piecemeal_api::{
-    AddTorrent, Client, EngineOptions, IpFamily, Limits, NetOptions, Proxy, ResolveRequest, Resolved,
-    Selection, Tools, Verify,
+    AddTorrent, Client, Encryption, EngineOptions, IpFamily, Limits, NetOptions, Proxy, ResolveRequest,
+    Resolved, Selection, Tools, Transports, Verify,
 };
 use serde::Serialize;
 
-use crate::args::{Engine, Get, Reach, SeedGoal, Ways};
+use crate::args::{By, Encrypt, Engine, Get, Reach, SeedGoal, Ways};
 use crate::fail::Failure;
 use crate::host::Host;
 use crate::interrupt::Interrupt;
@@ -68,6 +68,13 @@ pub fn reach_options(reach: &Reach, host: &Host) -> EngineOptions {
         dht_nodes: reach.dht_nodes.clone(),
         lsd: !reach.no_lsd,
         net: net_options(&reach.ways),
+        transports: match reach.transport {
+            By::Both => Transports::Both,
+            By::Tcp => Transports::Tcp,
+            By::Utp => Transports::Utp,
+        },
+        encrypt_in: reach.encrypt_in.or(reach.encryption).map(encryption),
+        encrypt_out: reach.encrypt_out.or(reach.encryption).map(encryption),
         ..EngineOptions::default()
     }
 }
@@ -86,6 +93,15 @@ pub fn net_options(ways: &Ways) -> NetOptions {
         dscp: ways.dscp,
         proxy: ways.proxy.clone().map(|proxy| Proxy { carries: ways.proxy_for.clone(), ..proxy }),
         name_server: ways.name_server,
+    }
+}
+
+fn encryption(how: Encrypt) -> Encryption {
+    match how {
+        Encrypt::Off => Encryption::Off,
+        Encrypt::Allow => Encryption::Allow,
+        Encrypt::Prefer => Encryption::Prefer,
+        Encrypt::Require => Encryption::Require,
     }
 }
 

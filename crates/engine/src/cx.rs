@@ -10,7 +10,7 @@ use std::time::Duration;
 use piecemeal_discovery::tracker::{Fetch, FetchFailure, FetchId, Heard, TrackerStatus};
 use piecemeal_metainfo::{Bitfield, FileIndex, InfoHashes, Metainfo, PeerId, PieceIndex, TorrentId};
 use piecemeal_package::{BlockPool, Job, ResumeFacts, Start};
-
+use piecemeal_transport::mse::{Ciphers, Sum};
 use piecemeal_wire::krpc::NodeId;
 
 use crate::outside::Outside;
@@ -93,21 +93,57 @@ pub struct Out {
 pub struct ConnId(pub u64);
 
 /// One attempt to connect; the Server numbers them.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct DialId(pub u64);
+
+/// What carries the bytes of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Carrier {
+    /// A socket of TCP.
+    Tcp,
+    /// A stream over datagrams (BEP 29).
+    Utp,
+}
+
+/// By which carriers a peer may be reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Road {
+    /// Any that is spoken here.
+    Any,
+    /// uTP alone, at once: the peer calls us at the same time, which makes way through both NATs (BEP 55).
+    Punched,
+}
+
+/// Whether handshakes and streams are encrypted (MSE). That hides what they are from whoever sorts traffic, no more: it
+/// proves nothing about who is at the other end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Encryption {
+    /// Never.
+    Off,
+    /// If the other side will not have it otherwise.
+    Allow,
+    /// If the other side can.
+    Prefer,
+    /// Always; the stream as well, by RC4.
+    Require,
+}
 
 /// What is asked of the network.
 #[derive(Debug)]
 pub enum Net {
-    /// Connect by TCP; answer with `Server::on_dialed`.
+    /// Connect; answer with `Server::on_dialed`.
     Dial {
         /// The Server's number for it.
         dial: DialId,
         /// Where to.
         to: SocketAddr,
+        /// By what.
+        carrier: Carrier,
         /// Give up after this long.
         patience: Duration,
     },
+    /// Do this arithmetic on another thread; answer with `Server::on_total`.
+    Sum(ConnId, Box<Sum>),
     /// There is something to send: ask `with_sealed` when the socket can take it.
     Write(ConnId),
     /// The thirst is over: offer the bytes that were not eaten, then read again.
@@ -263,6 +299,8 @@ pub enum Note {
         torrent: TorrentId,
         /// Where to.
         to: SocketAddr,
+        /// By what.
+        road: Road,
     },
     /// To a Server: a peer says that it has a node of the DHT here (BEP 5, "port").
     Node(SocketAddr),
@@ -367,6 +405,10 @@ pub struct Handed {
     pub reserved: piecemeal_wire::handshake::Reserved,
     /// True: we called it.
     pub outgoing: bool,
+    /// What carries it.
+    pub carrier: Carrier,
+    /// By what its stream is encrypted from here on. Whoever carries the connection takes them.
+    pub ciphers: Option<Box<Ciphers>>,
     /// Bytes that came behind the handshake.
     pub leftover: Vec<u8>,
 }
@@ -561,6 +603,10 @@ pub struct PeerSnapshot {
     pub snubbed: bool,
     /// We called it.
     pub outgoing: bool,
+    /// What carries it.
+    pub carrier: Carrier,
+    /// Its stream is encrypted.
+    pub encrypted: bool,
 }
 
 /// Settings of a Server and its Shards, fixed for their life.
@@ -582,6 +628,14 @@ pub struct Settings {
     pub max_pending: usize,
     /// Of those callers, from one address.
     pub max_pending_per_ip: usize,
+    /// Peers are called by TCP.
+    pub tcp: bool,
+    /// Peers are called by uTP (BEP 29).
+    pub utp: bool,
+    /// Whether callers may or must encrypt.
+    pub encrypt_in: Encryption,
+    /// Whether we encrypt when we call.
+    pub encrypt_out: Encryption,
     /// Peers a torrent gives to at once, beside the optimistic one.
     pub upload_slots: usize,
     /// Content may go out as places in files, which the shell reads when the socket takes them; otherwise it is read into
@@ -608,6 +662,10 @@ impl Default for Settings {
             max_conns_per_torrent: 100,
             max_pending: 256,
             max_pending_per_ip: 8,
+            tcp: true,
+            utp: false,
+            encrypt_in: Encryption::Allow,
+            encrypt_out: Encryption::Off,
             upload_slots: 4,
             from_files: true,
             dht: false,

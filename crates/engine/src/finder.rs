@@ -13,7 +13,7 @@ use piecemeal_metainfo::{InfoHash, PeerId, Time, TorrentId};
 use rand_core::Rng;
 
 use crate::controller::is_local;
-use crate::cx::{Cx, Goodbye, Net, News, Note, Settings};
+use crate::cx::{Cx, Goodbye, Net, News, Note, Road, Settings};
 use crate::outside::TRACKERS;
 use crate::peer::Hello;
 use crate::swarm::{PeerSource, Refusal, Swarm, SwarmLimits, Why};
@@ -130,7 +130,7 @@ impl Finder {
         while self.running && self.has_room(connected) {
             let Some(to) = self.swarm.next_to_dial(cx.now, cx.rng, &cx.lease.outside) else { break };
             self.dialing += 1;
-            cx.out.notes.push(Note::Dial { torrent: self.torrent, to });
+            cx.out.notes.push(Note::Dial { torrent: self.torrent, to, road: Road::Any });
         }
     }
 

@@ -6,8 +6,8 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread::available_parallelism;
 
-use piecemeal_api::{EngineOptions, Refusal};
-use piecemeal_engine::cx::Settings;
+use piecemeal_api::{Encryption, EngineOptions, Refusal, Transports};
+use piecemeal_engine::cx::{self, Settings};
 use piecemeal_shell::mapping::MappingSettings;
 use piecemeal_shell::net::{Dialer, Traffic};
 use piecemeal_shell::{Shell, ShellError, ShellSettings, entropy};
@@ -98,6 +98,10 @@ fn attempt(
         dht: options.dht && dialer.way(Traffic::Dht).is_direct(),
         dht_ids,
         lsd: options.lsd && dialer.way(Traffic::Lsd).is_direct(),
+        tcp: options.transports != Transports::Utp,
+        utp: options.transports != Transports::Tcp && dialer.way(Traffic::PeersUtp).is_direct(),
+        encrypt_in: encryption(options.encrypt_in.unwrap_or(Encryption::Allow)),
+        encrypt_out: encryption(options.encrypt_out.unwrap_or(Encryption::Prefer)),
         ..defaults
     };
     let pool = options.pool_bytes.unwrap_or_else(default_pool_bytes);
@@ -113,6 +117,15 @@ fn attempt(
         disk_threads: (cores / 2).clamp(*DISK_THREADS.start(), *DISK_THREADS.end()),
         seed: None,
     })
+}
+
+fn encryption(how: Encryption) -> cx::Encryption {
+    match how {
+        Encryption::Off => cx::Encryption::Off,
+        Encryption::Allow => cx::Encryption::Allow,
+        Encryption::Prefer => cx::Encryption::Prefer,
+        Encryption::Require => cx::Encryption::Require,
+    }
 }
 
 /// Why there is no engine, in the words of `api`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use piecemeal_api as api;
 use piecemeal_discovery::tracker::{self, Heard, Outcome};
-use piecemeal_engine::cx::{Goodbye, PeerSnapshot, Reach, ReachedBy};
+use piecemeal_engine::cx::{Carrier, Goodbye, PeerSnapshot, Reach, ReachedBy};
 use piecemeal_metainfo::Time;
 use piecemeal_package::{Trouble, TroubleKind};
 
@@ -154,8 +154,8 @@ pub(crate) fn peer(peer: &PeerSnapshot) -> api::PeerStatus {
             chokes_us: !peer.unchoked,
             optimistic: peer.optimistic,
             snubbed: peer.snubbed,
-            encrypted: false,
-            utp: false,
+            encrypted: peer.encrypted,
+            utp: peer.carrier == Carrier::Utp,
             web_seed: false,
         },
     }

@@ -6,10 +6,11 @@
 use std::net::SocketAddr;
 
 use piecemeal_discovery::tracker::{Fetch, FetchFailure, FetchId};
-use piecemeal_engine::cx::{Ate, Command, ConnId, DialId, Goodbye, Note, Out, Sending};
+use piecemeal_engine::cx::{Ate, Carrier, Command, ConnId, DialId, Goodbye, Note, Out, Sending};
 use piecemeal_engine::{Server, Shard};
 use piecemeal_metainfo::{Time, TorrentId};
 use piecemeal_package::Done;
+use piecemeal_transport::mse::Total;
 
 /// The verbs that a Server and a Shard share.
 pub trait Driven {
@@ -32,9 +33,11 @@ pub trait Driven {
 /// The verbs of a Server.
 pub trait Front: Driven {
     /// Somebody called.
-    fn on_accepted(&mut self, now: Time, conn: ConnId, from: SocketAddr);
+    fn on_accepted(&mut self, now: Time, conn: ConnId, from: SocketAddr, carrier: Carrier);
     /// A dial has ended.
-    fn on_dialed(&mut self, now: Time, dial: DialId, to: SocketAddr, result: Result<ConnId, String>);
+    fn on_dialed(&mut self, now: Time, dial: DialId, result: Result<ConnId, String>);
+    /// A sum was done.
+    fn on_total(&mut self, now: Time, conn: ConnId, total: Total);
     /// Someone commands.
     fn on_command(&mut self, now: Time, command: Command);
     /// A datagram came.
@@ -92,11 +95,14 @@ drive!(Server);
 drive!(Shard);
 
 impl Front for Server {
-    fn on_accepted(&mut self, now: Time, conn: ConnId, from: SocketAddr) {
-        Server::on_accepted(self, now, conn, from)
+    fn on_accepted(&mut self, now: Time, conn: ConnId, from: SocketAddr, carrier: Carrier) {
+        Server::on_accepted(self, now, conn, from, carrier)
     }
-    fn on_dialed(&mut self, now: Time, dial: DialId, to: SocketAddr, result: Result<ConnId, String>) {
-        Server::on_dialed(self, now, dial, to, result)
+    fn on_dialed(&mut self, now: Time, dial: DialId, result: Result<ConnId, String>) {
+        Server::on_dialed(self, now, dial, result)
+    }
+    fn on_total(&mut self, now: Time, conn: ConnId, total: Total) {
+        Server::on_total(self, now, conn, total)
     }
     fn on_command(&mut self, now: Time, command: Command) {
         Server::on_command(self, now, command)

@@ -4,6 +4,7 @@
 //! one for HTTP ([`http`]). Nothing is decided here that the simulator could not decide without it.
 
 pub mod ask_udp;
+mod batch;
 pub mod clock;
 pub mod dht;
 pub mod disk;
@@ -19,6 +20,7 @@ mod news;
 pub mod offline;
 mod send;
 mod shell;
+mod sums;
 mod tcp;
 pub mod udp_server;
 

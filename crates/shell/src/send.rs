@@ -87,6 +87,32 @@ impl SendFiles {
         sent
     }
 
+    /// Copies of `slices`, in order, at most `most` bytes behind what is in `into`; for those who do not write them to a
+    /// socket as they are.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(crate) fn gather(
+        &mut self,
+        slices: &[Sending<'_>],
+        most: usize,
+        into: &mut Vec<u8>,
+    ) -> Result<(), Goodbye> {
+        let (batch, _) = slices.split_at(batch_len(slices));
+        self.read_files(batch)?;
+        let (mut content, mut room) = (&self.scratch[..], most);
+        for slice in batch {
+            let bytes = bytes_of(slice, &mut content);
+            let took = bytes.len().min(room);
+            into.extend_from_slice(&bytes[..took]);
+            room -= took;
+            if room == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Fills the scratch with the file content of a batch, back to back. Blocks that follow each other in a file are
     /// read at once.
     fn read_files(&mut self, batch: &[Sending<'_>]) -> Result<(), Goodbye> {
@@ -141,14 +167,7 @@ impl SendFiles {
         let mut content = &self.scratch[..];
         let mut total = 0;
         for (slot, slice) in iov.iter_mut().zip(batch) {
-            let bytes = match slice {
-                Sending::Bytes(bytes) => bytes,
-                Sending::File(_) => {
-                    let (now, later) = content.split_at(in_scratch(slice).min(SCRATCH_BYTES));
-                    content = later;
-                    now
-                }
-            };
+            let bytes = bytes_of(slice, &mut content);
             *slot = IoSlice::new(bytes);
             total += bytes.len();
         }
@@ -182,6 +201,18 @@ fn batch_len(slices: &[Sending<'_>]) -> usize {
         fits
     });
     fitting.count().max(1)
+}
+
+/// The bytes of a slice; those of a file are the next of `content`, where they were read to.
+fn bytes_of<'a>(slice: &Sending<'a>, content: &mut &'a [u8]) -> &'a [u8] {
+    match slice {
+        Sending::Bytes(bytes) => bytes,
+        Sending::File(_) => {
+            let (now, later) = content.split_at(in_scratch(slice).min(SCRATCH_BYTES));
+            *content = later;
+            now
+        }
+    }
 }
 
 /// Bytes of scratch a slice asks for.

@@ -122,6 +122,7 @@ impl Shell {
             disk: Mailbox::with_discard(bell.clone(), discard),
             fetched: Mailbox::new(bell.clone()),
             resolved: Mailbox::new(bell.clone()),
+            totals: Mailbox::new(bell.clone()),
         };
         let fetched = inboxes.fetched.clone();
         let reply: http::Reply =
@@ -136,7 +137,12 @@ impl Shell {
             poll,
             bell,
             inboxes: inboxes.clone(),
-            presence: Presence::new(dialer.clone(), listen, engine.lsd),
+            presence: Presence::new(
+                dialer.clone(),
+                listen,
+                engine.lsd,
+                engine.utp.then(|| entropy::fork(&seed, "utp")),
+            ),
             doors,
             groups,
             disk: disk.clone(),

@@ -12,13 +12,14 @@ use std::time::Duration;
 use common::{PATIENCE, Toy, content, storage, torrent};
 use piecemeal_discovery::tracker::{Fetch, FetchFailure, FetchId, Heard, Outcome};
 use piecemeal_engine::cx::{
-    Ate, Command, ConnId, DialId, FileSpan, Goodbye, Handed, Net, News, Note, Out, Sending, Settings,
+    Ate, Carrier, Command, ConnId, DialId, FileSpan, Goodbye, Handed, Net, News, Note, Out, Sending, Settings,
 };
 use piecemeal_metainfo::{FileIndex, PeerId, Time, TorrentId};
 use piecemeal_package::Done;
 use piecemeal_shell::driven::{Data, Driven, Front};
 use piecemeal_shell::net::{Dialer, Policy};
 use piecemeal_shell::{Shell, ShellSettings};
+use piecemeal_transport::mse::Total;
 use piecemeal_wire::Reserved;
 
 const T: TorrentId = TorrentId(1);
@@ -50,6 +51,8 @@ impl Driven for ToyFront {
             peer_id: PeerId([0; 20]),
             reserved: Reserved::default(),
             outgoing: false,
+            carrier: Carrier::Tcp,
+            ciphers: None,
             leftover: Vec::new(),
         })));
         // The rest is for the Shard.
@@ -73,8 +76,9 @@ impl Driven for ToyFront {
 }
 
 impl Front for ToyFront {
-    fn on_accepted(&mut self, _: Time, _: ConnId, _: SocketAddr) {}
-    fn on_dialed(&mut self, _: Time, dial: DialId, _: SocketAddr, result: Result<ConnId, String>) {
+    fn on_accepted(&mut self, _: Time, _: ConnId, _: SocketAddr, _: Carrier) {}
+    fn on_total(&mut self, _: Time, _: ConnId, _: Total) {}
+    fn on_dialed(&mut self, _: Time, dial: DialId, result: Result<ConnId, String>) {
         match result {
             Ok(conn) => self.out.net.push(Net::Close(conn, Goodbye::Useless)),
             Err(_) => self.refused += 1,
@@ -97,7 +101,12 @@ impl Front for ToyFront {
         (self.dials, self.refused) = (up, 0);
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, down as u16));
         let patience = PATIENCE;
-        self.out.net.extend((0..up).rev().map(|dial| Net::Dial { dial: DialId(dial), to, patience }));
+        self.out.net.extend((0..up).rev().map(|dial| Net::Dial {
+            dial: DialId(dial),
+            to,
+            carrier: Carrier::Tcp,
+            patience,
+        }));
     }
     /// Sends it back, back to front.
     fn on_datagram(&mut self, _: Time, from: SocketAddr, bytes: &[u8]) {

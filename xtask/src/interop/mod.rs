@@ -18,6 +18,7 @@ mod mixed;
 pub mod net;
 pub mod peers;
 mod reach;
+mod roads;
 pub mod tracker;
 
 use std::collections::VecDeque;
@@ -193,6 +194,7 @@ fn all() -> Vec<Case> {
     cases.extend(finding::cases());
     cases.extend(reach::cases());
     cases.extend(dht::cases());
+    cases.extend(roads::cases());
     cases.extend(mixed::cases());
     cases.extend(leak::cases());
     cases.extend(limits::cases());

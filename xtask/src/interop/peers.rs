@@ -68,6 +68,60 @@ pub struct Ways {
     pub pex: bool,
     /// By trackers that speak UDP.
     pub udp: bool,
+    /// By which roads it reaches them, and they it.
+    pub road: Road,
+}
+
+/// A road to a peer. A client that cannot close others is met by one that can.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Road {
+    /// What carries the connection.
+    pub carrier: Carrier,
+    /// Whether it is encrypted.
+    pub encryption: Encryption,
+}
+
+/// What carries a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Carrier {
+    /// TCP alone.
+    #[default]
+    Tcp,
+    /// uTP alone.
+    Utp,
+}
+
+/// Whether a client encrypts, both ways.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Encryption {
+    /// Never, or only as others insist where it cannot be told otherwise.
+    #[default]
+    Off,
+    /// If the other can.
+    Prefer,
+    /// Always, and all of it.
+    Require,
+}
+
+impl Carrier {
+    /// As in names of cases.
+    pub fn name(self) -> &'static str {
+        match self {
+            Carrier::Tcp => "tcp",
+            Carrier::Utp => "utp",
+        }
+    }
+}
+
+impl Encryption {
+    /// As in names of cases, and in options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Encryption::Off => "off",
+            Encryption::Prefer => "prefer",
+            Encryption::Require => "require",
+        }
+    }
 }
 
 /// A client at work.
@@ -230,6 +284,11 @@ fn piecemeal(binary: &Path, task: &Task<'_>, seed: bool, ways: &Ways) -> Result<
         None => command.arg("--no-dht"),
     };
     command.args((!ways.lsd).then_some("--no-lsd"));
+    command.arg(format!("--transport={}", ways.road.carrier.name()));
+    // A plain road is taken as users have it, unless that is what is under test.
+    if ways.road != Road::default() {
+        command.arg(format!("--encryption={}", ways.road.encryption.name()));
+    }
     let mut running = Running::start("piecemeal", command, &task.state.join("log"))?;
     let ready = if seed { "\"event\":\"offered\"" } else { "\"event\":\"listening\"" };
     running.line(START, |line| line.contains(ready))?;
@@ -243,6 +302,8 @@ fn libtorrent(task: &Task<'_>, seed: bool, ways: &Ways) -> Result<Peer> {
     command.args(seed.then_some("--seed")).args((task.once && !seed).then_some("--once"));
     command.args(task.peers.iter().map(|peer| format!("--connect={peer}")));
     command.args(ways.dht.map(|node| format!("--dht={node}"))).args(ways.lsd.then_some("--lsd"));
+    command.arg(format!("--encryption={}", ways.road.encryption.name()));
+    command.args((ways.road.carrier == Carrier::Utp).then_some("--utp"));
     let mut running = Running::start("libtorrent", command, &task.state.join("log"))?;
     running.line(START, |line| line == "READY")?;
     Ok(Peer { running, done: Done::Line("DONE") })
@@ -267,6 +328,7 @@ fn aria2(task: &Task<'_>, seed: bool, ways: &Ways) -> Result<Peer> {
         .arg(format!("--dht-file-path={}", task.state.join("dht.dat").display()))
         .arg(format!("--enable-peer-exchange={}", ways.pex))
         .arg(format!("--bt-enable-lpd={}", ways.lsd))
+        .args((ways.road.encryption == Encryption::Require).then_some("--bt-force-encryption=true"))
         .args(["--allow-overwrite=true", "--file-allocation=none", "--summary-interval=0"])
         .args(["--console-log-level=notice", "--download-result=hide", "--follow-torrent=mem"]);
     command
@@ -356,10 +418,9 @@ fn transmission_settings(task: &Task<'_>, hook: &Path, ways: &Ways) -> Value {
         "dht-enabled": ways.dht.is_some(),
         "lpd-enabled": ways.lsd,
         "pex-enabled": ways.pex,
-        "utp-enabled": false,
+        "utp-enabled": ways.road.carrier == Carrier::Utp,
         "port-forwarding-enabled": false,
-        // Plain where possible: encryption is a later stage of ours.
-        "encryption": 0,
+        "encryption": ways.road.encryption as u8,
         "preallocation": 0,
         "rename-partial-files": false,
         "start-added-torrents": true,

@@ -141,6 +141,8 @@ impl Controller {
             optimistic: self.choker.is_optimistic(slot),
             snubbed: peer.is_snubbed(),
             outgoing: peer.is_outgoing(),
+            carrier: peer.carrier(),
+            encrypted: peer.is_encrypted(),
         }
     }
 }

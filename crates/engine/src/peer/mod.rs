@@ -24,7 +24,7 @@ use piecemeal_wire::message::{Head, KEEP_ALIVE, Limits, Message, decode_head};
 use piecemeal_wire::peer_id::client_name;
 use piecemeal_wire::pex::PexMessage;
 
-use crate::cx::{ConnId, Cx, Goodbye, Handed, Net, Sending};
+use crate::cx::{Carrier, ConnId, Cx, Goodbye, Handed, Net, Sending};
 use crate::picker::Has;
 use crate::rate::Meter;
 use asking::Asking;
@@ -123,6 +123,8 @@ pub struct PeerConnection {
     addr: SocketAddr,
     peer_id: PeerId,
     outgoing: bool,
+    carrier: Carrier,
+    encrypted: bool,
     fast: bool,
     dht: bool,
     limits: Limits,
@@ -158,6 +160,8 @@ impl PeerConnection {
             addr: handed.addr,
             peer_id: handed.peer_id,
             outgoing: handed.outgoing,
+            carrier: handed.carrier,
+            encrypted: handed.ciphers.is_some(),
             fast: handed.reserved.fast(),
             dht: handed.reserved.dht(),
             limits,
@@ -433,6 +437,16 @@ impl PeerConnection {
     /// We called it.
     pub fn is_outgoing(&self) -> bool {
         self.outgoing
+    }
+
+    /// What carries it.
+    pub fn carrier(&self) -> Carrier {
+        self.carrier
+    }
+
+    /// Whether its stream is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.encrypted
     }
 
     /// It speaks the fast extension (BEP 6).

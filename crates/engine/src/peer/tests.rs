@@ -1,7 +1,7 @@
 //! One event in, exactly what follows out.
 
 use super::*;
-use crate::cx::{Lease, Out, Rng};
+use crate::cx::{Carrier, Lease, Out, Rng};
 use crate::rate::Trunk;
 use piecemeal_metainfo::{PeerId, TorrentId};
 use piecemeal_package::{BLOCK_LEN, BlockPool};
@@ -33,6 +33,8 @@ impl World {
             peer_id: PeerId(*b"-TR4060-abcdefghijkl"),
             reserved,
             outgoing: true,
+            carrier: Carrier::Tcp,
+            ciphers: None,
             leftover: Vec::new(),
         };
         World {
@@ -334,6 +336,8 @@ fn what_is_said_of_pieces_is_passed_over_while_nobody_knows_how_many_there_are()
             peer_id: PeerId([1; 20]),
             reserved: Reserved::NONE.with_fast().with_extension(),
             outgoing: true,
+            carrier: Carrier::Tcp,
+            ciphers: None,
             leftover: Vec::new(),
         };
         *peer = PeerConnection::new(cx.now, &handed, None);

@@ -12,7 +12,7 @@ use piecemeal_wire::pex::{PexFlags, PexMessage};
 use rand_chacha::rand_core::SeedableRng;
 
 use super::*;
-use crate::cx::{Lease, Note, Out, Rng};
+use crate::cx::{Carrier, Lease, Note, Out, Rng};
 use crate::rate::Trunk;
 
 const T: TorrentId = TorrentId(3);
@@ -196,6 +196,8 @@ impl World {
             peer_id: PeerId(id),
             reserved: if plain { Reserved::NONE } else { Reserved::NONE.with_extension() },
             outgoing,
+            carrier: Carrier::Tcp,
+            ciphers: None,
             leftover: Vec::new(),
         };
         if self.with(|seeker, cx| seeker.on_handed(cx, &handed)).is_err() {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use piecemeal_metainfo::{InfoHash, TorrentId};
+use piecemeal_transport::mse::{Req2, req2};
 
 /// What is known of a torrent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +22,8 @@ struct Seat {
 pub(super) struct Directory {
     seats: BTreeMap<TorrentId, Seat>,
     by_hash: BTreeMap<InfoHash, TorrentId>,
+    /// How callers who encrypt ask for them. Made once, so that no handshake costs a hash for each torrent.
+    by_req2: BTreeMap<Req2, InfoHash>,
 }
 
 impl Directory {
@@ -32,6 +35,7 @@ impl Directory {
         }
         self.seats.insert(torrent, Seat { info_hash, open: false, public });
         self.by_hash.insert(info_hash, torrent);
+        self.by_req2.insert(req2(info_hash), info_hash);
         true
     }
 
@@ -39,6 +43,7 @@ impl Directory {
     pub(super) fn remove(&mut self, torrent: TorrentId) -> bool {
         let Some(seat) = self.seats.remove(&torrent) else { return false };
         self.by_hash.remove(&seat.info_hash);
+        self.by_req2.remove(&req2(seat.info_hash));
         true
     }
 
@@ -58,6 +63,12 @@ impl Directory {
     pub(super) fn torrent_of(&self, info_hash: InfoHash) -> Option<TorrentId> {
         let torrent = *self.by_hash.get(&info_hash)?;
         self.hash_of(torrent).map(|_| torrent)
+    }
+
+    /// The info-hash that a caller who encrypts asks for, if its torrent takes connections.
+    pub(super) fn hash_by(&self, req2: Req2) -> Option<InfoHash> {
+        let info_hash = *self.by_req2.get(&req2)?;
+        self.torrent_of(info_hash).map(|_| info_hash)
     }
 
     /// What to name to a peer of `torrent`, if it takes connections.

@@ -1,25 +1,19 @@
-//! One handshake: the bytes that came so far, and those of ours that have yet to go.
+//! One handshake: what came of it so far, and those bytes of ours that have yet to go.
 //!
-//! Owns no rule but how much is read: never beyond the handshake, so that what follows can be given to the Shard
-//! as it came. Whom to answer is the Server's question.
+//! Owns the stages (is it encrypted, the encrypted handshake itself, BitTorrent's) and the ciphers until the connection
+//! is handed over. All that comes is deciphered here, so that the Server reads handshakes and nothing else. Whom to answer
+//! is its question.
 
 use std::net::SocketAddr;
 
 use piecemeal_metainfo::{InfoHash, TorrentId};
+use piecemeal_transport::mse::{
+    self, Choice, Ciphers, Fault, Initiator, Offer, Req2, Responder, Step, Sum, Total, Verdict,
+};
 use piecemeal_wire::handshake::{HANDSHAKE_BYTES, Handshake, HandshakeError, Progress};
 
-use crate::cx::Time;
-
-/// A dial that a Shard asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Dial {
-    /// For which torrent.
-    pub(super) torrent: TorrentId,
-    /// Where to, as the Shard named it.
-    pub(super) to: SocketAddr,
-    /// What the peer must name as well.
-    pub(super) info_hash: InfoHash,
-}
+use super::dials::Dial;
+use crate::cx::{Carrier, Encryption, Goodbye, Rng, Time};
 
 /// Who began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,47 +46,228 @@ pub(super) struct Shaking {
     pub(super) side: Side,
     /// When it began, and since when the caller occupies a place.
     pub(super) since: Time,
+    /// What carries it.
+    pub(super) carrier: Carrier,
     /// Ours.
     pub(super) unsent: Unsent,
     /// The caller is this very program. It is let go only when it has our handshake, by which the end that dialed
     /// learns the same, and not to dial that address again.
     pub(super) ourselves: bool,
-    got: [u8; HANDSHAKE_BYTES],
-    got_bytes: usize,
+    stage: Stage,
+    ciphers: Option<Box<Ciphers>>,
+    /// BitTorrent's handshake as far as it came, and what came behind it. Bounded by what the Server offers at once.
+    plain: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// A caller who has not said enough to tell.
+    Unknown,
+    /// We called, and encrypt.
+    Initiator(Box<Initiator>),
+    /// They called, and encrypt.
+    Responder(Box<Responder>),
+    /// BitTorrent's own, deciphered if there are ciphers.
+    BitTorrent,
+}
+
+/// What hearing takes beside the bytes.
+pub(super) struct Ears<'a> {
+    pub(super) rng: &'a mut Rng,
+    /// Whether callers may or must encrypt.
+    pub(super) encrypt_in: Encryption,
+    /// Which torrent is asked for so.
+    pub(super) who: &'a dyn Fn(Req2) -> Option<InfoHash>,
+    /// Arithmetic to be done elsewhere; two at most for each handshake.
+    pub(super) sums: &'a mut Vec<Sum>,
 }
 
 impl Shaking {
-    /// A handshake of which nothing is here.
-    pub(super) fn new(side: Side, since: Time, unsent: Unsent) -> Shaking {
-        Shaking { side, since, unsent, ourselves: false, got: [0; HANDSHAKE_BYTES], got_bytes: 0 }
+    /// Somebody called.
+    pub(super) fn caller(from: SocketAddr, since: Time, carrier: Carrier, encrypt_in: Encryption) -> Shaking {
+        let stage = if encrypt_in == Encryption::Off { Stage::BitTorrent } else { Stage::Unknown };
+        Shaking::new(Side::Caller { from, torrent: None }, since, carrier, stage)
     }
 
-    /// Takes what belongs to the handshake from the front of `bytes`; returns how much that was, and how far it is.
-    pub(super) fn hear(&mut self, bytes: &[u8]) -> (usize, Result<Progress, HandshakeError>) {
-        let room = &mut self.got[self.got_bytes..];
-        let took = room.len().min(bytes.len());
-        room[..took].copy_from_slice(&bytes[..took]);
-        self.got_bytes += took;
-        (took, Handshake::decode(&self.got[..self.got_bytes]))
+    /// We called somebody, and say `ours`. If that is encrypted, there is a sum to be done first.
+    pub(super) fn dialed(
+        dial: Dial,
+        since: Time,
+        carrier: Carrier,
+        ours: &Handshake,
+        encrypt_out: Encryption,
+        rng: &mut Rng,
+    ) -> (Shaking, Option<Sum>) {
+        if !dial.encrypted {
+            let mut shaking = Shaking::new(Side::Dialed(dial), since, carrier, Stage::BitTorrent);
+            shaking.unsent.bytes.extend(ours.encode());
+            return (shaking, None);
+        }
+        let offer = if encrypt_out == Encryption::Require { Offer::RC4 } else { Offer::BOTH };
+        let (initiator, sum) = Initiator::begin(rng, dial.info_hash, offer, &ours.encode());
+        let stage = Stage::Initiator(Box::new(initiator));
+        (Shaking::new(Side::Dialed(dial), since, carrier, stage), Some(sum))
+    }
+
+    fn new(side: Side, since: Time, carrier: Carrier, stage: Stage) -> Shaking {
+        let (unsent, plain) = (Unsent::default(), Vec::new());
+        Shaking { side, since, carrier, unsent, ourselves: false, stage, ciphers: None, plain }
+    }
+
+    /// Hears all of `bytes`, and returns how far BitTorrent's handshake is.
+    ///
+    /// # Errors
+    /// Nothing can come of it, and why.
+    pub(super) fn hear(&mut self, ears: &mut Ears<'_>, bytes: &[u8]) -> Result<Progress, Goodbye> {
+        match self.stage {
+            Stage::Unknown => {
+                self.plain.extend_from_slice(bytes);
+                self.look(ears)?;
+            }
+            Stage::BitTorrent => self.decipher(bytes),
+            Stage::Initiator(_) | Stage::Responder(_) => self.talk(ears, bytes)?,
+        }
+        let came = &self.plain[..self.plain.len().min(HANDSHAKE_BYTES)];
+        let came = if matches!(self.stage, Stage::BitTorrent) { came } else { &[] };
+        Handshake::decode(came).map_err(|_: HandshakeError| Goodbye::Broke("does not speak BitTorrent"))
+    }
+
+    /// What a caller speaks, once its first bytes tell.
+    fn look(&mut self, ears: &mut Ears<'_>) -> Result<(), Goodbye> {
+        match mse::may_be_mse(&self.plain) {
+            Verdict::More => Ok(()),
+            Verdict::Plain if ears.encrypt_in == Encryption::Require => {
+                Err(Goodbye::Broke("does not encrypt, as is required here"))
+            }
+            Verdict::Plain => {
+                self.stage = Stage::BitTorrent;
+                Ok(())
+            }
+            Verdict::Mse => {
+                let accept = if ears.encrypt_in == Encryption::Require { Offer::RC4 } else { Offer::BOTH };
+                // What is not encrypted costs nobody anything; hiding the handshake is what most networks ask for.
+                let responder = Responder::new(ears.rng, accept, Choice::Plain);
+                self.stage = Stage::Responder(Box::new(responder));
+                let first = std::mem::take(&mut self.plain);
+                self.talk(ears, &first)
+            }
+        }
+    }
+
+    /// The encrypted handshake.
+    fn talk(&mut self, ears: &mut Ears<'_>, bytes: &[u8]) -> Result<(), Goodbye> {
+        let mut rest = bytes;
+        loop {
+            let (eaten, step) = match &mut self.stage {
+                Stage::Initiator(initiator) => initiator.hear(rest),
+                Stage::Responder(responder) => responder.hear(rest),
+                Stage::Unknown | Stage::BitTorrent => return Ok(()),
+            }
+            .map_err(goodbye)?;
+            rest = &rest[eaten..];
+            let more = match step {
+                Step::More => false,
+                Step::Sum(sum) => {
+                    ears.sums.push(sum);
+                    true
+                }
+                Step::Who(req2) => {
+                    if let Stage::Responder(responder) = &mut self.stage {
+                        responder.known((ears.who)(req2)).map_err(goodbye)?;
+                    }
+                    true
+                }
+                Step::Done(done) => {
+                    self.take_words();
+                    self.stage = Stage::BitTorrent;
+                    self.ciphers = done.ciphers;
+                    self.plain.extend_from_slice(&done.payload);
+                    self.decipher(rest);
+                    return Ok(());
+                }
+            };
+            self.take_words();
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A sum was done; what follows is in `unsent`.
+    pub(super) fn on_total(&mut self, total: Total) {
+        match &mut self.stage {
+            Stage::Initiator(initiator) => initiator.on_total(total),
+            Stage::Responder(responder) => responder.on_total(total),
+            Stage::Unknown | Stage::BitTorrent => {}
+        }
+        self.take_words();
+    }
+
+    fn take_words(&mut self) {
+        let words = match &mut self.stage {
+            Stage::Initiator(initiator) => initiator.take_out(),
+            Stage::Responder(responder) => responder.take_out(),
+            Stage::Unknown | Stage::BitTorrent => return,
+        };
+        self.unsent.bytes.extend(words);
+    }
+
+    fn decipher(&mut self, bytes: &[u8]) {
+        let before = self.plain.len();
+        self.plain.extend_from_slice(bytes);
+        if let Some(ciphers) = &mut self.ciphers {
+            ciphers.incoming.apply(&mut self.plain[before..]);
+        }
+    }
+
+    /// Says `ours` to a caller.
+    pub(super) fn answer(&mut self, ours: &Handshake) {
+        let mut bytes = ours.encode();
+        if let Some(ciphers) = &mut self.ciphers {
+            ciphers.outgoing.apply(&mut bytes);
+        }
+        self.unsent.bytes.extend(bytes);
+    }
+
+    /// What the connection's next owner gets, once the handshake is whole.
+    pub(super) fn into_parts(mut self) -> Parts {
+        let leftover = self.plain.split_off(self.plain.len().min(HANDSHAKE_BYTES));
+        Parts { side: self.side, carrier: self.carrier, unsent: self.unsent, ciphers: self.ciphers, leftover }
     }
 }
 
-/// What of our handshake has yet to be written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What is left of a handshake.
+pub(super) struct Parts {
+    pub(super) side: Side,
+    pub(super) carrier: Carrier,
+    pub(super) unsent: Unsent,
+    pub(super) ciphers: Option<Box<Ciphers>>,
+    /// What came behind it, deciphered.
+    pub(super) leftover: Vec<u8>,
+}
+
+fn goodbye(fault: Fault) -> Goodbye {
+    match fault {
+        Fault::UnknownTorrent => Goodbye::Unknown,
+        Fault::NoSync | Fault::TooEarly => Goodbye::Broke("does not speak BitTorrent"),
+        Fault::DegenerateKey => Goodbye::Broke("encrypts with a key that anybody could guess"),
+        Fault::NothingInCommon { .. } | Fault::WrongChoice { .. } => {
+            Goodbye::Broke("does not encrypt as is required here")
+        }
+        Fault::Garbled | Fault::PadTooLong(_) | Fault::PayloadTooLong(_) => {
+            Goodbye::Broke("breaks the encrypted handshake")
+        }
+    }
+}
+
+/// What of our handshake has yet to be written; at most some 2 KiB.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Unsent {
-    bytes: [u8; HANDSHAKE_BYTES],
+    bytes: Vec<u8>,
     wrote: usize,
 }
 
 impl Unsent {
-    /// Nothing (yet).
-    pub(super) const NOTHING: Unsent = Unsent { bytes: [0; HANDSHAKE_BYTES], wrote: HANDSHAKE_BYTES };
-
-    /// All of `ours`.
-    pub(super) fn all(ours: &Handshake) -> Unsent {
-        Unsent { bytes: ours.encode(), wrote: 0 }
-    }
-
     /// The bytes to write next.
     pub(super) fn rest(&self) -> &[u8] {
         &self.bytes[self.wrote..]
@@ -100,6 +275,9 @@ impl Unsent {
 
     /// So many of them were written.
     pub(super) fn wrote(&mut self, bytes: usize) {
-        self.wrote = self.wrote.saturating_add(bytes).min(HANDSHAKE_BYTES);
+        self.wrote = self.wrote.saturating_add(bytes).min(self.bytes.len());
+        if self.wrote == self.bytes.len() {
+            (self.bytes, self.wrote) = (Vec::new(), 0);
+        }
     }
 }

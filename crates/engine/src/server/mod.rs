@@ -4,7 +4,8 @@
 //! connections over all torrents. Whom to dial, how many peers a torrent wants, and which of two connections with the
 //! same peer stays is the Controller's business.
 //!
-//! - `handshake`: the bytes. - `directory`: info-hash to torrent. - `limits`: how many strangers, how often we call.
+//! - `handshake`: the bytes. - `dials`: whom we call, and by which carrier. - `directory`: info-hash to torrent.
+//! - `limits`: how many strangers, how often we call.
 //!
 //! What a Shard can rely on:
 //! - Each [`Note::Dial`] is answered by exactly one [`Note::Hand`] or [`Note::DialFailed`], even if its torrent was
@@ -15,38 +16,36 @@
 //! What it relies on: the shell answers each [`Net::Dial`] once, and carries what our handshake lacks (`with_sealed`,
 //! `on_wrote`) before it sends a byte of the connection's new owner.
 
+mod dials;
 mod directory;
 mod finding;
 mod handshake;
 mod limits;
 mod nodes;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use piecemeal_discovery::tracker::Fetch;
 use piecemeal_metainfo::{InfoHash, TorrentId};
-use piecemeal_wire::handshake::{Handshake, Progress, Reserved};
+use piecemeal_transport::mse::{Sum, Total};
+use piecemeal_wire::handshake::{HANDSHAKE_BYTES, Handshake, Progress, Reserved};
+use rand_chacha::rand_core::SeedableRng;
 
 use crate::cx::{
-    Ate, Command, ConnId, DialId, Goodbye, Handed, Net, News, Note, Out, Reach, Seating, Seeking, Sending,
-    Settings, Time,
+    Ate, Carrier, Command, ConnId, DialId, Encryption, Goodbye, Handed, Net, News, Note, Out, Reach, Rng,
+    Road, Seating, Seeking, Sending, Settings, Time,
 };
 use crate::swarm::normal;
+use dials::{Answer, Dial, Dials, Released};
 use directory::Directory;
 use finding::Finding;
-use handshake::{Dial, Shaking, Side, Unsent};
-use limits::{Callers, DialRate};
+use handshake::{Ears, Parts, Shaking, Side, Unsent};
+use limits::Callers;
 
 /// For the whole handshake, however its bytes trickle (libtorrent's `handshake_timeout` is 10 s).
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
-
-/// To connect by TCP: four SYNs on most systems, sent at 0, 1, 3 and 7 s (libtorrent's `peer_connect_timeout`).
-const DIAL_PATIENCE: Duration = Duration::from_secs(15);
-
-/// Dials that wait for their turn: ten seconds' worth.
-const MOST_QUEUED_DIALS: usize = 300;
 
 /// Taken along behind a handshake. The shell reads no more at once; it keeps what is not eaten.
 const MOST_LEFTOVER_BYTES: usize = 64 * 1024;
@@ -57,6 +56,7 @@ const RESERVED: Reserved = Reserved::NONE.with_extension().with_fast();
 /// See the module.
 pub struct Server {
     settings: Settings,
+    rng: Rng,
     out: Out,
     /// After [`Command::Shutdown`] nobody comes in.
     shut: bool,
@@ -71,13 +71,7 @@ pub struct Server {
     deadlines: BTreeSet<(Time, ConnId)>,
     callers: Callers,
 
-    /// Dials the shell is busy with; at most `max_pending`. `None`: the torrent takes no connections any more, and
-    /// was told so; the socket still counts.
-    dialing: BTreeMap<DialId, Option<Dial>>,
-    /// Dials that wait until the rate allows them; at most [`MOST_QUEUED_DIALS`].
-    queued: VecDeque<Dial>,
-    dial_rate: DialRate,
-    next_dial: DialId,
+    dials: Dials,
 
     /// Connections of the Shards, and what of our handshake the shell has not fetched; at most `max_conns`.
     handed: BTreeMap<ConnId, Unsent>,
@@ -86,9 +80,14 @@ pub struct Server {
 impl Server {
     /// A Server without torrents.
     pub fn new(settings: Settings, seed: [u8; 32]) -> Server {
+        let mut rng = Rng::from_seed(seed);
+        // Finding rolls dice of the same seed.
+        rng.set_stream(1);
         Server {
             finding: Finding::new(&settings, seed),
+            dials: Dials::new(&settings),
             settings,
+            rng,
             out: Out::default(),
             shut: false,
             reach: None,
@@ -96,18 +95,15 @@ impl Server {
             shaking: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             callers: Callers::default(),
-            dialing: BTreeMap::new(),
-            queued: VecDeque::new(),
-            dial_rate: DialRate::default(),
-            next_dial: DialId(0),
             handed: BTreeMap::new(),
         }
     }
 
     /// Somebody called. They have ten seconds from now to say who they are and what they want.
-    pub fn on_accepted(&mut self, now: Time, conn: ConnId, from: SocketAddr) {
+    pub fn on_accepted(&mut self, now: Time, conn: ConnId, from: SocketAddr, carrier: Carrier) {
         let from = normal(from);
-        let refusal = if self.shut {
+        let spoken = if carrier == Carrier::Tcp { self.settings.tcp } else { self.settings.utp };
+        let refusal = if self.shut || !spoken {
             Some(Goodbye::Leaving)
         } else {
             (!self.make_room_for_caller(from)).then_some(Goodbye::Crowded)
@@ -116,22 +112,25 @@ impl Server {
             return self.out.net.push(Net::Close(conn, why));
         }
         self.callers.add(from, now, conn);
-        self.begin(now, conn, Side::Caller { from, torrent: None }, Unsent::NOTHING);
+        self.begin(conn, Shaking::caller(from, now, carrier, self.settings.encrypt_in));
     }
 
     /// A dial has ended, well or not.
-    pub fn on_dialed(&mut self, now: Time, dial: DialId, _to: SocketAddr, result: Result<ConnId, String>) {
-        let asked = self.dialing.remove(&dial).flatten();
-        match (asked, result) {
-            (Some(dial), Ok(conn)) => {
-                let unsent = Unsent::all(&self.ours(dial.info_hash));
-                self.begin(now, conn, Side::Dialed(dial), unsent);
-                self.out.net.push(Net::Write(conn));
-            }
-            (Some(dial), Err(text)) => self.say_failed(&dial, Goodbye::Failed(text)),
-            (None, Ok(conn)) => self.out.net.push(Net::Close(conn, Goodbye::Leaving)),
-            (None, Err(_)) => {}
+    pub fn on_dialed(&mut self, now: Time, dial: DialId, result: Result<ConnId, String>) {
+        let answer = self.dials.on_dialed(now, dial, result.is_ok());
+        match (answer, result) {
+            (Answer::Won(dial, carrier), Ok(conn)) => self.greet(now, conn, dial, carrier),
+            (Answer::Failed(dial), Err(text)) => self.say_failed(&dial, Goodbye::Failed(text)),
+            (_, Ok(conn)) => self.out.net.push(Net::Close(conn, Goodbye::Leaving)),
+            (_, Err(_)) => self.release_dials(now),
         }
+    }
+
+    /// A [`Net::Sum`] was done.
+    pub fn on_total(&mut self, _now: Time, conn: ConnId, total: Total) {
+        let Some(shaking) = self.shaking.get_mut(&conn) else { return };
+        shaking.on_total(total);
+        self.write(conn);
     }
 
     /// Someone commands.
@@ -177,36 +176,17 @@ impl Server {
 
     /// Bytes came on a connection whose handshake is under way.
     pub fn on_bytes(&mut self, _now: Time, conn: ConnId, bytes: &[u8]) -> Ate {
-        let all = Ate { bytes: bytes.len(), thirsty: false };
         if self.handed.contains_key(&conn) {
             // On its way to the Shard, for whom the shell shall keep them.
             return Ate { bytes: 0, thirsty: true };
         }
-        // Bytes of a connection that is being closed do not matter.
-        let Some(shaking) = self.shaking.get_mut(&conn) else { return all };
-        let (took, progress) = shaking.hear(bytes);
-        let (info_hash, whole) = match progress {
-            Ok(Progress::Whole(theirs)) => (Some(theirs.info_hash), Some(theirs)),
-            Ok(Progress::Partial { info_hash, .. }) => (info_hash, None),
-            Err(_) => {
-                self.end(conn, Goodbye::Broke("does not speak BitTorrent"));
-                return all;
-            }
-        };
-        let Some(info_hash) = info_hash else { return all };
-        if let Err(why) = self.agree(conn, info_hash) {
+        let offered = &bytes[..bytes.len().min(HANDSHAKE_BYTES + MOST_LEFTOVER_BYTES)];
+        if let Err(why) = self.hear(conn, offered) {
             self.end(conn, why);
-            return all;
+            // Bytes of a connection that is being closed do not matter.
+            return Ate { bytes: bytes.len(), thirsty: false };
         }
-        let Some(theirs) = whole else { return all };
-        let behind = &bytes[took..];
-        let behind = &behind[..behind.len().min(MOST_LEFTOVER_BYTES)];
-        if theirs.peer_id == self.settings.peer_id {
-            self.met_ourselves(conn);
-            return all;
-        }
-        self.hand(conn, &theirs, behind);
-        Ate { bytes: took + behind.len(), thirsty: false }
+        Ate { bytes: offered.len(), thirsty: false }
     }
 
     /// The socket took so many bytes of what [`Server::with_sealed`] showed.
@@ -234,15 +214,15 @@ impl Server {
     /// A connection has ended from the other side, or failed.
     pub fn on_closed(&mut self, _now: Time, conn: ConnId, why: Goodbye) {
         // One that was handed over keeps its place: its Shard is told as well, and says that it left.
-        if let Some(Side::Dialed(dial)) = self.take(conn) {
-            self.say_failed(&dial, why);
+        if let Some(Side::Dialed(dial)) = self.take(conn).map(|shaking| shaking.side) {
+            self.failed(dial, why);
         }
     }
 
     /// A note from a Shard.
     pub fn on_note(&mut self, now: Time, note: Note) {
         match note {
-            Note::Dial { torrent, to } => self.dial(now, torrent, to),
+            Note::Dial { torrent, to, road } => self.dial(now, torrent, to, road),
             Note::Node(addr) => self.finding.learn_nodes(&[addr]),
             Note::SeenAs { ip, by } => self.finding.seen_as(now, ip, by, &mut self.out),
             Note::Left { conn } => {
@@ -271,9 +251,8 @@ impl Server {
         }
         self.release_dials(now);
         let handshake = self.deadlines.first().map_or(Time::NEVER, |(due, _)| *due);
-        let dial = if self.queued.is_empty() { Time::NEVER } else { self.dial_rate.next() };
         self.finding.heartbeat(now, &mut self.out);
-        handshake.min(dial).min(self.finding.next_due())
+        handshake.min(self.dials.next_due()).min(self.finding.next_due())
     }
 
     /// What it wants done outside.
@@ -350,18 +329,7 @@ impl Server {
         for conn in conns.collect::<Vec<_>>() {
             self.end(conn, Goodbye::Leaving);
         }
-        let mut dials = Vec::new();
-        for slot in self.dialing.values_mut() {
-            dials.extend(slot.take_if(|dial| dial.torrent == torrent));
-        }
-        self.queued.retain(|dial| {
-            let stays = dial.torrent != torrent;
-            if !stays {
-                dials.push(*dial);
-            }
-            stays
-        });
-        for dial in dials {
+        for dial in self.dials.end_all_of(torrent) {
             self.say_failed(&dial, Goodbye::Leaving);
         }
     }
@@ -369,39 +337,57 @@ impl Server {
 
 /// Dials.
 impl Server {
-    fn dial(&mut self, now: Time, torrent: TorrentId, to: SocketAddr) {
+    fn dial(&mut self, now: Time, torrent: TorrentId, to: SocketAddr, road: Road) {
         let Some(info_hash) = self.directory.hash_of(torrent) else {
             return self.out.notes.push(Note::DialFailed { torrent, to, why: Goodbye::Leaving });
         };
-        let dial = Dial { torrent, to, info_hash };
-        if !self.has_room_for_dial() || self.queued.len() >= MOST_QUEUED_DIALS {
+        let how = self.settings.encrypt_out;
+        let encrypted = matches!(how, Encryption::Prefer | Encryption::Require);
+        let other_way = matches!(how, Encryption::Prefer | Encryption::Allow);
+        let dial = Dial { torrent, to, info_hash, road, encrypted, other_way };
+        if !self.has_room_for_dial() || !self.dials.has_room() {
             return self.say_failed(&dial, Goodbye::Crowded);
         }
-        self.queued.push_back(dial);
+        self.dials.add(dial);
         self.release_dials(now);
     }
 
-    /// Sends off the dials whose turn it is. They wait for the rate, never for room: a Controller that waits for an
-    /// answer can do nothing better meanwhile.
     fn release_dials(&mut self, now: Time) {
-        while self.dial_rate.next() <= now
-            && let Some(dial) = self.queued.pop_front()
-        {
-            if !self.has_room_for_dial() {
-                self.say_failed(&dial, Goodbye::Crowded);
-                continue;
+        loop {
+            let room = self.has_room_for_dial();
+            match self.dials.release(now, room, &mut self.out.net) {
+                Released::Nothing => return,
+                Released::Began => {}
+                Released::Crowded(dial) => self.say_failed(&dial, Goodbye::Crowded),
             }
-            let number = self.next_dial;
-            self.next_dial = DialId(number.0 + 1);
-            self.dial_rate.count(now);
-            self.dialing.insert(number, Some(dial));
-            self.out.net.push(Net::Dial { dial: number, to: dial.to, patience: DIAL_PATIENCE });
         }
     }
 
     fn has_room_for_dial(&self) -> bool {
-        let under_way = self.dialing.len() + self.shaking.len() - self.callers.count();
+        let under_way = self.dials.sockets() + self.shaking.len() - self.callers.count();
         under_way < self.settings.max_pending && self.conns() < self.settings.max_conns
+    }
+
+    /// A connection stands that was asked for.
+    fn greet(&mut self, now: Time, conn: ConnId, dial: Dial, carrier: Carrier) {
+        let ours = self.ours(dial.info_hash);
+        let how = self.settings.encrypt_out;
+        let (shaking, sum) = Shaking::dialed(dial, now, carrier, &ours, how, &mut self.rng);
+        self.begin(conn, shaking);
+        self.calculate(conn, sum);
+        self.write(conn);
+    }
+
+    /// The peer was there, and its handshake came to nothing. One that does not understand how we spoke may understand
+    /// the other way.
+    fn failed(&mut self, dial: Dial, why: Goodbye) {
+        let may_be_that =
+            matches!(why, Goodbye::Closed | Goodbye::Failed(_) | Goodbye::Broke(_) | Goodbye::Silent);
+        if dial.other_way && may_be_that && self.directory.hash_of(dial.torrent).is_some() {
+            let again = Dial { encrypted: !dial.encrypted, other_way: false, ..dial };
+            return self.dials.add_first(again);
+        }
+        self.say_failed(&dial, why);
     }
 
     fn say_failed(&mut self, dial: &Dial, why: Goodbye) {
@@ -430,7 +416,7 @@ impl Server {
 
     /// Connections over all torrents, those to be included.
     fn conns(&self) -> usize {
-        self.handed.len() + self.shaking.len() + self.dialing.len()
+        self.handed.len() + self.shaking.len() + self.dials.sockets()
     }
 
     fn reserved(&self) -> Reserved {
@@ -441,9 +427,47 @@ impl Server {
         Handshake { reserved: self.reserved(), info_hash, peer_id: self.settings.peer_id }
     }
 
-    fn begin(&mut self, now: Time, conn: ConnId, side: Side, unsent: Unsent) {
-        self.deadlines.insert((now + HANDSHAKE_PATIENCE, conn));
-        self.shaking.insert(conn, Shaking::new(side, now, unsent));
+    fn begin(&mut self, conn: ConnId, shaking: Shaking) {
+        self.deadlines.insert((shaking.since + HANDSHAKE_PATIENCE, conn));
+        self.shaking.insert(conn, shaking);
+    }
+
+    /// There may be something to write.
+    fn write(&mut self, conn: ConnId) {
+        if self.shaking.get(&conn).is_some_and(|shaking| !shaking.unsent.rest().is_empty()) {
+            self.out.net.push(Net::Write(conn));
+        }
+    }
+
+    fn calculate(&mut self, conn: ConnId, sums: impl IntoIterator<Item = Sum>) {
+        self.out.net.extend(sums.into_iter().map(|sum| Net::Sum(conn, Box::new(sum))));
+    }
+
+    /// Bytes of a handshake came.
+    fn hear(&mut self, conn: ConnId, bytes: &[u8]) -> Result<(), Goodbye> {
+        let Some(shaking) = self.shaking.get_mut(&conn) else { return Ok(()) };
+        let before = shaking.unsent.rest().len();
+        let (directory, encrypt_in, mut sums) = (&self.directory, self.settings.encrypt_in, Vec::new());
+        let who = |req2| directory.hash_by(req2);
+        let mut ears = Ears { rng: &mut self.rng, encrypt_in, who: &who, sums: &mut sums };
+        let progress = shaking.hear(&mut ears, bytes);
+        let says = shaking.unsent.rest().len() > before;
+        self.calculate(conn, sums);
+        if says {
+            self.write(conn);
+        }
+        let (info_hash, whole) = match progress? {
+            Progress::Whole(theirs) => (theirs.info_hash, Some(theirs)),
+            Progress::Partial { info_hash: Some(info_hash), .. } => (info_hash, None),
+            Progress::Partial { info_hash: None, .. } => return Ok(()),
+        };
+        self.agree(conn, info_hash)?;
+        match whole {
+            Some(theirs) if theirs.peer_id == self.settings.peer_id => self.met_ourselves(conn),
+            Some(theirs) => self.hand(conn, &theirs),
+            None => {}
+        }
+        Ok(())
     }
 
     /// The peer named a torrent: answers a caller, and looks whether whom we called means the same.
@@ -456,8 +480,8 @@ impl Server {
             Side::Caller { torrent: Some(_), .. } => Ok(()),
             Side::Caller { torrent, .. } => {
                 *torrent = Some(self.directory.torrent_of(info_hash).ok_or(Goodbye::Unknown)?);
-                shaking.unsent = Unsent::all(&ours);
-                self.out.net.push(Net::Write(conn));
+                shaking.answer(&ours);
+                self.write(conn);
                 Ok(())
             }
         }
@@ -473,12 +497,15 @@ impl Server {
     }
 
     /// The handshake is done: the peer is the Shard's from here on.
-    fn hand(&mut self, conn: ConnId, theirs: &Handshake, leftover: &[u8]) {
-        let unsent = self.shaking.get(&conn).map_or(Unsent::NOTHING, |shaking| shaking.unsent);
-        let (torrent, addr, outgoing) = match self.take(conn) {
-            Some(Side::Dialed(dial)) => (dial.torrent, dial.to, true),
-            Some(Side::Caller { from, torrent: Some(torrent) }) => (torrent, from, false),
-            _ => return debug_assert!(false, "nobody is handed over before it said what it wants"),
+    fn hand(&mut self, conn: ConnId, theirs: &Handshake) {
+        let Some(shaking) = self.take(conn) else { return };
+        let Parts { side, carrier, unsent, ciphers, leftover } = shaking.into_parts();
+        let (torrent, addr, outgoing) = match side {
+            Side::Dialed(dial) => (dial.torrent, dial.to, true),
+            Side::Caller { from, torrent: Some(torrent) } => (torrent, from, false),
+            Side::Caller { .. } => {
+                return debug_assert!(false, "nobody is handed over before it said what it wants");
+            }
         };
         self.handed.insert(conn, unsent);
         self.out.notes.push(Note::Hand(Box::new(Handed {
@@ -488,27 +515,29 @@ impl Server {
             peer_id: theirs.peer_id,
             reserved: theirs.reserved,
             outgoing,
-            leftover: leftover.to_vec(),
+            carrier,
+            ciphers,
+            leftover,
         })));
     }
 
     /// Ends a handshake from our side.
     fn end(&mut self, conn: ConnId, why: Goodbye) {
-        let Some(side) = self.take(conn) else { return };
+        let Some(shaking) = self.take(conn) else { return };
         self.out.net.push(Net::Close(conn, why.clone()));
-        if let Side::Dialed(dial) = side {
-            self.say_failed(&dial, why);
+        if let Side::Dialed(dial) = shaking.side {
+            self.failed(dial, why);
         }
     }
 
     /// Forgets a handshake, wherever it is noted.
-    fn take(&mut self, conn: ConnId) -> Option<Side> {
+    fn take(&mut self, conn: ConnId) -> Option<Shaking> {
         let shaking = self.shaking.remove(&conn)?;
         self.deadlines.remove(&(shaking.since + HANDSHAKE_PATIENCE, conn));
         if let Side::Caller { from, .. } = shaking.side {
             self.callers.remove(from, shaking.since, conn);
         }
-        Some(shaking.side)
+        Some(shaking)
     }
 }
 

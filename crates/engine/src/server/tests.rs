@@ -5,10 +5,12 @@ use piecemeal_metainfo::{Metainfo, PeerId};
 use piecemeal_package::Start;
 use piecemeal_wire::handshake::HANDSHAKE_BYTES;
 
+use super::dials::MOST_QUEUED_DIALS;
 use super::*;
 use crate::cx::{Change, Options};
 use crate::outside::Outside;
 
+mod encrypted;
 mod random;
 mod reach;
 
@@ -73,7 +75,9 @@ fn drain(server: &mut Server) -> Vec<String> {
     let out = server.out();
     assert!(out.disk.is_empty(), "a Server has no work for the disk");
     let net = out.net.drain(..).map(|wish| match wish {
-        Net::Dial { dial, to, patience } => format!("dial #{} {to} {patience:?}", dial.0),
+        Net::Dial { dial, to, carrier: Carrier::Tcp, patience } => {
+            format!("dial #{} {to} {patience:?}", dial.0)
+        }
         Net::Write(conn) => format!("write {}", conn.0),
         Net::Close(conn, why) => format!("close {} {why:?}", conn.0),
         other => panic!("not a Server's wish: {other:?}"),
@@ -85,7 +89,7 @@ fn drain(server: &mut Server) -> Vec<String> {
         Note::Lease { down, up } => format!("lease {down} {up}"),
         Note::DialFailed { torrent, to, why } => format!("failed {} {to} {why:?}", torrent.0),
         Note::Hand(handed) => {
-            let Handed { conn, torrent, addr, peer_id, reserved, outgoing, leftover } = *handed;
+            let Handed { conn, torrent, addr, peer_id, reserved, outgoing, leftover, .. } = *handed;
             let way = if outgoing { "called" } else { "caller" };
             let mut line = format!("hand {} for {}: {way} {addr} ", conn.0, torrent.0);
             line.extend(peer_id.0.map(char::from));
@@ -143,17 +147,17 @@ fn say(server: &mut Server, conn: u64, bytes: &[u8]) {
 
 /// A call from `from` by a peer that does all as it should.
 fn is_let_in(server: &mut Server, now: Time, conn: u64, from: SocketAddr) -> bool {
-    server.on_accepted(now, ConnId(conn), from);
+    server.on_accepted(now, ConnId(conn), from, Carrier::Tcp);
     server.on_bytes(now, ConnId(conn), &hello(PEER, ONE));
     drain(server).iter().any(|line| line.starts_with(&format!("hand {conn} ")))
 }
 
 /// Asks for a dial and lets the shell succeed with it.
 fn dialed(server: &mut Server, now: Time, conn: u64, to: SocketAddr) {
-    let number = server.next_dial;
-    server.on_note(now, Note::Dial { torrent: ONE, to });
+    let number = server.dials.next_dial;
+    server.on_note(now, Note::Dial { torrent: ONE, to, road: Road::Any });
     assert_eq!(drain(server), [format!("dial #{} {to} 15s", number.0)]);
-    server.on_dialed(now, number, to, Ok(ConnId(conn)));
+    server.on_dialed(now, number, Ok(ConnId(conn)));
     assert_eq!(drain(server), [format!("write {conn}")]);
 }
 
@@ -188,7 +192,7 @@ fn what_enough_networks_say_our_address_is_the_shard_hears() {
 #[test]
 fn a_caller_is_answered_at_48_bytes_and_handed_over_at_68() {
     let mut server = server();
-    server.on_accepted(at(0), ConnId(7), addr("[::ffff:10.0.0.9]:50000"));
+    server.on_accepted(at(0), ConnId(7), addr("[::ffff:10.0.0.9]:50000"), Carrier::Tcp);
     let hello = hello(PEER, ONE);
     say(&mut server, 7, &hello[..47]);
     assert_eq!(drain(&mut server), [""; 0]);
@@ -211,7 +215,7 @@ fn any_split_of_a_handshake_comes_to_the_same() {
     for first in 0..HANDSHAKE_BYTES {
         for second in first..HANDSHAKE_BYTES {
             let mut server = server();
-            server.on_accepted(at(0), ConnId(1), host(1));
+            server.on_accepted(at(0), ConnId(1), host(1), Carrier::Tcp);
             for part in [&all[..first], &all[first..second], &all[second..]] {
                 say(&mut server, 1, part);
             }
@@ -224,7 +228,7 @@ fn any_split_of_a_handshake_comes_to_the_same() {
 #[test]
 fn what_follows_after_the_hand_over_is_kept_for_the_shard() {
     let mut server = server();
-    server.on_accepted(at(0), ConnId(1), host(1));
+    server.on_accepted(at(0), ConnId(1), host(1), Carrier::Tcp);
     let mut bytes = hello(PEER, ONE).to_vec();
     bytes.resize(HANDSHAKE_BYTES + MOST_LEFTOVER_BYTES + 5, 9);
     let ate = server.on_bytes(at(0), ConnId(1), &bytes);
@@ -239,7 +243,7 @@ fn our_handshake_can_be_fetched_after_the_hand_over() {
     for before in 0..=HANDSHAKE_BYTES {
         for step in [1, 7, 1000] {
             let mut server = server();
-            server.on_accepted(at(0), ConnId(1), host(1));
+            server.on_accepted(at(0), ConnId(1), host(1), Carrier::Tcp);
             say(&mut server, 1, &hello(PEER, ONE)[..50]);
             let early = server.with_sealed(ConnId(1), |slices| match slices {
                 [Sending::Bytes(bytes)] => bytes[..before].to_vec(),
@@ -260,7 +264,7 @@ fn who_asks_for_what_is_not_here_hears_nothing() {
     nobody[40] ^= 1;
     for hello in [nobody, hello(PEER, TWO)] {
         let mut server = server();
-        server.on_accepted(at(0), ConnId(1), host(1));
+        server.on_accepted(at(0), ConnId(1), host(1), Carrier::Tcp);
         say(&mut server, 1, &hello[..47]);
         assert_eq!(drain(&mut server), [""; 0]);
         say(&mut server, 1, &hello[47..48]);
@@ -276,8 +280,8 @@ fn who_asks_for_what_is_not_here_hears_nothing() {
 #[test]
 fn a_torrent_is_open_while_its_controller_says_so() {
     let mut server = server();
-    server.on_accepted(at(0), ConnId(1), host(1));
-    server.on_accepted(at(0), ConnId(2), host(2));
+    server.on_accepted(at(0), ConnId(1), host(1), Carrier::Tcp);
+    server.on_accepted(at(0), ConnId(2), host(2), Carrier::Tcp);
     say(&mut server, 1, &hello(PEER, ONE)[..50]);
     assert_eq!(drain(&mut server), ["write 1"]);
     server.on_note(at(0), Note::Open { torrent: ONE, open: false });
@@ -292,8 +296,8 @@ fn a_torrent_is_open_while_its_controller_says_so() {
 #[test]
 fn another_protocol_is_refused_at_its_first_byte() {
     for wrong in 0..20 {
-        let mut server = server();
-        server.on_accepted(at(0), ConnId(1), host(1));
+        let mut server = server_with(Settings { encrypt_in: Encryption::Off, ..settings() });
+        server.on_accepted(at(0), ConnId(1), host(1), Carrier::Tcp);
         let mut hello = hello(PEER, ONE);
         hello[wrong] ^= 0x20;
         say(&mut server, 1, &hello[..wrong]);
@@ -307,7 +311,7 @@ fn another_protocol_is_refused_at_its_first_byte() {
 fn a_caller_that_leaves_at_any_byte_leaves_no_trace() {
     for have in 0..HANDSHAKE_BYTES {
         let mut server = server();
-        server.on_accepted(at(0), ConnId(1), host(1));
+        server.on_accepted(at(0), ConnId(1), host(1), Carrier::Tcp);
         say(&mut server, 1, &hello(PEER, ONE)[..have]);
         drain(&mut server);
         server.on_closed(at(1), ConnId(1), Goodbye::Closed);
@@ -320,8 +324,8 @@ fn a_caller_that_leaves_at_any_byte_leaves_no_trace() {
 #[test]
 fn ten_seconds_are_for_all_bytes_together() {
     let mut server = server();
-    server.on_accepted(at(1_000), ConnId(1), host(1));
-    server.on_accepted(at(1_500), ConnId(2), host(2));
+    server.on_accepted(at(1_000), ConnId(1), host(1), Carrier::Tcp);
+    server.on_accepted(at(1_500), ConnId(2), host(2), Carrier::Tcp);
     for (second, byte) in hello(PEER, ONE).iter().take(9).enumerate() {
         server.on_bytes(at(2_000 + second as u64 * 1_000), ConnId(1), &[*byte]);
     }
@@ -340,17 +344,27 @@ fn ten_thousand_who_dawdle_keep_nobody_out() {
     let mut server = server();
     for dawdler in 0..10_000 {
         let now = at(u64::from(dawdler) / 10);
-        server.on_accepted(now, ConnId(1_000_000 + u64::from(dawdler)), host(0x10_0000 + dawdler));
+        server.on_accepted(
+            now,
+            ConnId(1_000_000 + u64::from(dawdler)),
+            host(0x10_0000 + dawdler),
+            Carrier::Tcp,
+        );
         server.on_bytes(now, ConnId(1_000_000 + u64::from(dawdler)), b"\x13");
         assert!(server.callers.count() <= 256 && server.shaking.len() <= 256);
         if dawdler % 1_000 == 999 {
             drain(&mut server);
             let number = 1 + u64::from(dawdler / 1_000);
             // One that takes a round trip to finish, while others crowd in.
-            server.on_accepted(now, ConnId(number), host(dawdler));
+            server.on_accepted(now, ConnId(number), host(dawdler), Carrier::Tcp);
             say(&mut server, number, &hello(PEER, ONE)[..48]);
             for next in 0..200 {
-                server.on_accepted(now, ConnId(number * 10_000 + next), host(0x20_0000 + next as u32));
+                server.on_accepted(
+                    now,
+                    ConnId(number * 10_000 + next),
+                    host(0x20_0000 + next as u32),
+                    Carrier::Tcp,
+                );
             }
             drain(&mut server);
             say(&mut server, number, &hello(PEER, ONE)[48..]);
@@ -363,20 +377,20 @@ fn ten_thousand_who_dawdle_keep_nobody_out() {
 fn the_oldest_makes_room() {
     let mut server = server_with(Settings { max_pending: 3, ..settings() });
     for conn in 1..=3 {
-        server.on_accepted(at(10 - conn / 3), ConnId(conn), host(conn as u32));
+        server.on_accepted(at(10 - conn / 3), ConnId(conn), host(conn as u32), Carrier::Tcp);
     }
-    server.on_accepted(at(20), ConnId(4), host(4));
+    server.on_accepted(at(20), ConnId(4), host(4), Carrier::Tcp);
     assert_eq!(drain(&mut server), ["close 3 Crowded"]);
-    server.on_accepted(at(20), ConnId(5), host(5));
+    server.on_accepted(at(20), ConnId(5), host(5), Carrier::Tcp);
     assert_eq!(drain(&mut server), ["close 1 Crowded"]);
 }
 
 #[test]
 fn one_address_drives_out_only_itself() {
     let mut server = server();
-    server.on_accepted(at(0), ConnId(1), host(1));
+    server.on_accepted(at(0), ConnId(1), host(1), Carrier::Tcp);
     for conn in 100..1_100 {
-        server.on_accepted(at(1), ConnId(conn), host(2));
+        server.on_accepted(at(1), ConnId(conn), host(2), Carrier::Tcp);
     }
     let evicted: Vec<String> = (100..1_092).map(|conn| format!("close {conn} Crowded")).collect();
     assert_eq!(drain(&mut server), evicted);
@@ -405,24 +419,24 @@ fn a_full_house_refuses_newcomers_and_left_frees_places() {
     for conn in 1..=3 {
         assert!(is_let_in(&mut server, at(0), conn, host(conn as u32)));
     }
-    server.on_accepted(at(0), ConnId(4), host(4));
+    server.on_accepted(at(0), ConnId(4), host(4), Carrier::Tcp);
     assert_eq!(drain(&mut server), ["close 4 Crowded"]);
     // The shell tells the Server of an end before the Shard knows: still its place.
     server.on_closed(at(0), ConnId(2), Goodbye::Closed);
     server.on_note(at(0), Note::Left { conn: ConnId(77) });
-    server.on_accepted(at(0), ConnId(5), host(5));
+    server.on_accepted(at(0), ConnId(5), host(5), Carrier::Tcp);
     assert_eq!(drain(&mut server), ["close 5 Crowded"]);
-    server.on_note(at(0), Note::Dial { torrent: ONE, to: host(9) });
+    server.on_note(at(0), Note::Dial { torrent: ONE, to: host(9), road: Road::Any });
     assert_eq!(drain(&mut server), [format!("failed 1 {} Crowded", host(9))]);
     server.on_note(at(0), Note::Left { conn: ConnId(2) });
     server.on_note(at(0), Note::Left { conn: ConnId(2) });
     // The last place is held by one that dawdles.
-    server.on_accepted(at(0), ConnId(6), host(6));
-    server.on_accepted(at(1), ConnId(7), host(7));
+    server.on_accepted(at(0), ConnId(6), host(6), Carrier::Tcp);
+    server.on_accepted(at(1), ConnId(7), host(7), Carrier::Tcp);
     assert_eq!(drain(&mut server), ["close 6 Crowded"]);
     say(&mut server, 7, &hello(PEER, ONE));
     assert_eq!(drain(&mut server).len(), 2);
-    server.on_accepted(at(1), ConnId(8), host(8));
+    server.on_accepted(at(1), ConnId(8), host(8), Carrier::Tcp);
     assert_eq!(drain(&mut server), ["close 8 Crowded"]);
 }
 
@@ -434,7 +448,7 @@ fn limits_of_zero_let_nobody_in() {
         Settings { max_pending_per_ip: 0, ..settings() },
     ] {
         let mut server = server_with(settings);
-        server.on_accepted(at(0), ConnId(1), host(1));
+        server.on_accepted(at(0), ConnId(1), host(1), Carrier::Tcp);
         assert_eq!(drain(&mut server), ["close 1 Crowded"]);
     }
 }
@@ -446,7 +460,7 @@ fn who_calls_itself_learns_it_at_both_ends() {
     let mut server = server();
     let port = addr("10.0.0.1:6881");
     dialed(&mut server, at(0), 1, port);
-    server.on_accepted(at(0), ConnId(2), addr("10.0.0.1:50000"));
+    server.on_accepted(at(0), ConnId(2), addr("10.0.0.1:50000"), Carrier::Tcp);
     let sent = written(&mut server, ConnId(1), 1000);
     say(&mut server, 2, &sent);
     assert_eq!(drain(&mut server), ["write 2"], "the answer goes out before the line is cut");
@@ -460,8 +474,8 @@ fn who_calls_itself_learns_it_at_both_ends() {
 #[test]
 fn who_claims_to_be_us_gets_no_longer_than_others() {
     let mut server = server();
-    server.on_accepted(at(0), ConnId(1), host(1));
-    server.on_accepted(at(0), ConnId(2), host(2));
+    server.on_accepted(at(0), ConnId(1), host(1), Carrier::Tcp);
+    server.on_accepted(at(0), ConnId(2), host(2), Carrier::Tcp);
     say(&mut server, 1, &hello(US, ONE));
     say(&mut server, 1, b"more");
     say(&mut server, 2, &hello(US, ONE)[..48]);
@@ -508,11 +522,11 @@ fn each_way_a_dial_can_fail_is_told_once() {
     let mut server = server();
     let failed = |why: &str| format!("failed 1 {} {why}", host(1));
     // The socket.
-    server.on_note(at(0), Note::Dial { torrent: ONE, to: host(1) });
+    server.on_note(at(0), Note::Dial { torrent: ONE, to: host(1), road: Road::Any });
     drain(&mut server);
-    server.on_dialed(at(0), DialId(0), host(1), Err("no route".into()));
+    server.on_dialed(at(0), DialId(0), Err("no route".into()));
     assert_eq!(drain(&mut server), [failed("Failed(\"no route\")")]);
-    server.on_dialed(at(0), DialId(0), host(1), Err("no route".into()));
+    server.on_dialed(at(0), DialId(0), Err("no route".into()));
     assert_eq!(drain(&mut server), [""; 0]);
     // The peer, at any byte.
     for have in 0..HANDSHAKE_BYTES as u64 {
@@ -541,7 +555,7 @@ fn each_way_a_dial_can_fail_is_told_once() {
 fn thirty_dials_go_in_any_second() {
     let mut server = server();
     for peer in 0..75 {
-        server.on_note(at(u64::from(peer)), Note::Dial { torrent: ONE, to: host(peer) });
+        server.on_note(at(u64::from(peer)), Note::Dial { torrent: ONE, to: host(peer), road: Road::Any });
     }
     let dials =
         |peers: std::ops::Range<u32>| peers.map(|peer| format!("dial #{peer} {} 15s", host(peer))).collect();
@@ -563,10 +577,10 @@ fn dials_beyond_what_can_wait_are_refused_at_once() {
     let mut server = server_with(Settings { max_pending: 5_000, max_conns: 5_000, ..settings() });
     let asked = 30 + MOST_QUEUED_DIALS as u32;
     for peer in 0..asked {
-        server.on_note(at(0), Note::Dial { torrent: ONE, to: host(peer) });
+        server.on_note(at(0), Note::Dial { torrent: ONE, to: host(peer), road: Road::Any });
     }
     assert_eq!(drain(&mut server).len(), 30);
-    server.on_note(at(0), Note::Dial { torrent: ONE, to: host(asked) });
+    server.on_note(at(0), Note::Dial { torrent: ONE, to: host(asked), road: Road::Any });
     assert_eq!(drain(&mut server), [format!("failed 1 {} Crowded", host(asked))]);
     let mut now = at(0);
     for _ in 0..10 {
@@ -580,16 +594,16 @@ fn dials_beyond_what_can_wait_are_refused_at_once() {
 fn dials_are_limited_apart_from_callers() {
     let mut server = server_with(Settings { max_pending: 2, ..settings() });
     for conn in 10..12 {
-        server.on_accepted(at(0), ConnId(conn), host(conn as u32));
+        server.on_accepted(at(0), ConnId(conn), host(conn as u32), Carrier::Tcp);
     }
     dialed(&mut server, at(0), 1, host(1));
-    server.on_note(at(0), Note::Dial { torrent: ONE, to: host(2) });
+    server.on_note(at(0), Note::Dial { torrent: ONE, to: host(2), road: Road::Any });
     assert_eq!(drain(&mut server).len(), 1, "a place is left");
-    server.on_note(at(0), Note::Dial { torrent: ONE, to: host(3) });
+    server.on_note(at(0), Note::Dial { torrent: ONE, to: host(3), road: Road::Any });
     assert_eq!(drain(&mut server), [format!("failed 1 {} Crowded", host(3))]);
-    server.on_dialed(at(0), DialId(1), host(2), Err("refused".into()));
+    server.on_dialed(at(0), DialId(1), Err("refused".into()));
     drain(&mut server);
-    server.on_note(at(0), Note::Dial { torrent: ONE, to: host(3) });
+    server.on_note(at(0), Note::Dial { torrent: ONE, to: host(3), road: Road::Any });
     assert_eq!(drain(&mut server), [format!("dial #2 {} 15s", host(3))]);
 }
 
@@ -597,7 +611,7 @@ fn dials_are_limited_apart_from_callers() {
 fn a_dial_that_waited_in_vain_for_the_rate_does_not_wait_for_room() {
     let mut server = server_with(Settings { max_pending: 31, ..settings() });
     for peer in 0..33 {
-        server.on_note(at(0), Note::Dial { torrent: ONE, to: host(peer) });
+        server.on_note(at(0), Note::Dial { torrent: ONE, to: host(peer), road: Road::Any });
     }
     assert_eq!(drain(&mut server).len(), 30);
     assert_eq!(server.heartbeat(at(1_000)), Time::NEVER);
@@ -609,7 +623,7 @@ fn a_dial_that_waited_in_vain_for_the_rate_does_not_wait_for_room() {
 fn a_dial_for_a_torrent_that_is_not_open_comes_to_nothing() {
     let mut server = server();
     for torrent in [TWO, TorrentId(3)] {
-        server.on_note(at(0), Note::Dial { torrent, to: host(1) });
+        server.on_note(at(0), Note::Dial { torrent, to: host(1), road: Road::Any });
         assert_eq!(drain(&mut server), [format!("failed {} {} Leaving", torrent.0, host(1))]);
     }
 }
@@ -620,7 +634,7 @@ fn dials_of_a_torrent_that_leaves_end_in_every_stage() {
         let mut server = server();
         dialed(&mut server, at(0), 1, host(1));
         for peer in 2..32 {
-            server.on_note(at(0), Note::Dial { torrent: ONE, to: host(peer) });
+            server.on_note(at(0), Note::Dial { torrent: ONE, to: host(peer), road: Road::Any });
         }
         assert_eq!(drain(&mut server).len(), 29);
         match how {
@@ -638,8 +652,8 @@ fn dials_of_a_torrent_that_leaves_end_in_every_stage() {
         assert_eq!(drain(&mut server), expected);
         // Sockets the shell was still busy with count until it says what became of them.
         assert_eq!(server.conns(), 29);
-        server.on_dialed(at(0), DialId(1), host(2), Ok(ConnId(2)));
-        server.on_dialed(at(0), DialId(2), host(3), Err("refused".into()));
+        server.on_dialed(at(0), DialId(1), Ok(ConnId(2)));
+        server.on_dialed(at(0), DialId(2), Err("refused".into()));
         assert_eq!(drain(&mut server), ["close 2 Leaving"]);
         assert_eq!(server.conns(), 27);
         assert_eq!(server.heartbeat(at(0)), Time::NEVER);
@@ -663,7 +677,7 @@ fn commands_become_notes() {
 #[test]
 fn a_torrent_that_was_removed_is_closed_at_once_and_may_come_back() {
     let mut server = server();
-    server.on_accepted(at(0), ConnId(1), host(1));
+    server.on_accepted(at(0), ConnId(1), host(1), Carrier::Tcp);
     say(&mut server, 1, &hello(PEER, ONE)[..60]);
     drain(&mut server);
     server.on_command(at(0), Command::Remove { torrent: ONE, delete: false });
@@ -692,8 +706,8 @@ fn the_same_content_twice_is_gone_at_once() {
 fn after_shutdown_nobody_comes_in() {
     let mut server = server();
     assert!(is_let_in(&mut server, at(0), 1, host(1)));
-    server.on_accepted(at(0), ConnId(2), host(2));
-    server.on_accepted(at(0), ConnId(3), host(3));
+    server.on_accepted(at(0), ConnId(2), host(2), Carrier::Tcp);
+    server.on_accepted(at(0), ConnId(3), host(3), Carrier::Tcp);
     say(&mut server, 3, &hello(PEER, ONE)[..50]);
     drain(&mut server);
     server.on_command(at(0), Command::Shutdown);
@@ -705,9 +719,9 @@ fn after_shutdown_nobody_comes_in() {
     server.on_command(at(0), Command::Remove { torrent: ONE, delete: true });
     assert_eq!(drain(&mut server), [""; 0]);
     server.on_command(at(0), Command::Add(seating(TorrentId(3), meta(TorrentId(3)))));
-    server.on_accepted(at(0), ConnId(4), host(4));
+    server.on_accepted(at(0), ConnId(4), host(4), Carrier::Tcp);
     server.on_note(at(0), Note::Open { torrent: ONE, open: true });
-    server.on_note(at(0), Note::Dial { torrent: ONE, to: host(5) });
+    server.on_note(at(0), Note::Dial { torrent: ONE, to: host(5), road: Road::Any });
     let failed = format!("failed 1 {} Leaving", host(5));
     assert_eq!(drain(&mut server), ["close 4 Leaving", &failed, "gone 3"]);
     server.on_note(at(0), Note::Left { conn: ConnId(1) });

@@ -198,6 +198,8 @@ fn givers_are_counted_over_connections_and_once_each() {
         optimistic: false,
         snubbed: false,
         outgoing: true,
+        carrier: piecemeal_engine::cx::Carrier::Tcp,
+        encrypted: false,
     };
     let with = |peers| News::Snapshot(Box::new(Snapshot { peers, ..snapshot(cx::State::Downloading, 0) }));
     hear(&mut table, with(vec![peer(1, 5), peer(2, 0)]));

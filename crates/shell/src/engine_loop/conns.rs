@@ -3,11 +3,11 @@
 //! Owns their numbers: a [`ConnId`] holds its slot, so finding a connection is an index, and a serial number, so that a
 //! number is never used again.
 
-use std::net::SocketAddr;
-
 use mio::net::TcpStream;
 use piecemeal_engine::cx::{ConnId, DialId};
 use piecemeal_metainfo::Time;
+use piecemeal_transport::mse::Ciphers;
+use piecemeal_transport::utp::UtpId;
 
 /// Bits of a [`ConnId`] that are the slot: a million connections, far beyond what a process has handles for.
 const SLOT_BITS: u32 = 20;
@@ -34,10 +34,20 @@ pub(super) enum Wants {
     Room,
 }
 
+/// What carries a connection.
+pub(super) enum Link {
+    Tcp(TcpStream),
+    /// A stream of the socket with this number.
+    Utp(usize, UtpId),
+}
+
 /// A connection, or an attempt at one.
 pub(super) struct Conn {
     pub(super) id: ConnId,
-    pub(super) stream: TcpStream,
+    pub(super) link: Link,
+    /// By what its stream is encrypted, once its handshake is done. What lies in `kept` is deciphered, what lies in
+    /// `unsent` enciphered.
+    pub(super) ciphers: Option<Box<Ciphers>>,
     pub(super) owner: Owner,
     /// Set until the dial has ended.
     pub(super) dialing: Option<Dialing>,
@@ -56,7 +66,8 @@ pub(super) struct Conn {
     pub(super) write: Wants,
     /// Bytes read and not eaten; at most one read.
     pub(super) kept: Vec<u8>,
-    /// Bytes that the owner before had yet to send.
+    /// Bytes that leave before all others: those that the owner before had yet to send, and what was enciphered. At
+    /// most a gathering of each.
     pub(super) unsent: Vec<u8>,
 }
 
@@ -64,7 +75,6 @@ pub(super) struct Conn {
 #[derive(Clone, Copy)]
 pub(super) struct Dialing {
     pub(super) dial: DialId,
-    pub(super) to: SocketAddr,
     pub(super) give_up: Time,
 }
 
@@ -87,7 +97,7 @@ impl Conns {
     }
 
     /// Puts a connection into [`Conns::next_slot`].
-    pub(super) fn insert(&mut self, stream: TcpStream, dialing: Option<Dialing>) -> (Slot, ConnId) {
+    pub(super) fn insert(&mut self, link: Link, dialing: Option<Dialing>) -> (Slot, ConnId) {
         let slot = self.next_slot().expect("the caller asked for the slot");
         self.free.pop();
         if slot.0 == self.slots.len() {
@@ -98,7 +108,8 @@ impl Conns {
         let id = ConnId(self.serial << SLOT_BITS | slot.0 as u64);
         self.slots[slot.0] = Some(Conn {
             id,
-            stream,
+            link,
+            ciphers: None,
             owner: Owner::Front,
             writable: dialing.is_none(),
             dialing,

@@ -1,6 +1,7 @@
 //! Datagrams, in and out.
 //!
-//! Owns the sockets. What comes is handed to the Server at once; what goes out leaves by the socket of its family, or is
+//! Owns the sockets, and the uTP connections of each (`utp` says what is done with them). What else comes is handed to the
+//! Server at once; what goes out leaves by the socket of its family, or is
 //! lost: whoever needs an answer asks again. But where there is no way at all the Server hears of it. What a router or
 //! the other end says of a datagram later is not: the system tells it to connected sockets only.
 
@@ -11,32 +12,43 @@ use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Poll, Token};
 
+use super::utp::Streams;
 use super::{EngineLoop, FIRST_LISTENER};
+use crate::batch::{Batches, PIECE_BYTES, Received};
 use crate::driven::{Data, Front};
+use crate::entropy;
 use crate::net::Group;
 
-/// Datagrams taken from one socket a turn, before others have theirs.
-const TURN_DATAGRAMS: usize = 256;
+/// Runs of datagrams taken from one socket a turn, before others have theirs.
+const TURN_RUNS: usize = 128;
+/// Bytes taken so: some thousand packets of uTP.
+const TURN_BYTES: usize = 2 << 20;
 /// Sockets are numbered downwards from here: below all listeners that there can be.
 const FIRST_SOCKET: usize = FIRST_LISTENER - (1 << 16);
 
-struct Datagrams {
-    socket: UdpSocket,
+/// One socket.
+pub(super) struct Datagrams {
+    pub(super) socket: UdpSocket,
     addr: SocketAddr,
     ready: bool,
+    /// It can take datagrams, as far as is known.
+    pub(super) writable: bool,
+    pub(super) batches: Batches,
     /// It is in a group of local discovery.
     group: bool,
+    /// `None`: uTP is not spoken here.
+    pub(super) streams: Option<Streams>,
 }
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct DatagramSockets {
-    sockets: Vec<Datagrams>,
+    pub(super) sockets: Vec<Datagrams>,
     groups: Vec<Group>,
 }
 
 impl DatagramSockets {
-    /// Watches `sockets`.
+    /// Watches `sockets`, and speaks uTP by them, if there is a `seed` for that.
     ///
     /// # Errors
     /// The system refuses.
@@ -44,14 +56,25 @@ impl DatagramSockets {
         poll: &Poll,
         sockets: Vec<(UdpSocket, SocketAddr)>,
         groups: Vec<Group>,
+        seed: Option<[u8; 32]>,
     ) -> io::Result<DatagramSockets> {
         let own = sockets.into_iter().map(|(socket, addr)| Ok((socket, addr, false)));
         let theirs = groups.iter().map(|group| group.reader().map(|socket| (socket, group.group(), true)));
         let mut watched = Vec::new();
         for (at, one) in own.chain(theirs).enumerate() {
             let (mut socket, addr, group) = one?;
-            poll.registry().register(&mut socket, Token(FIRST_SOCKET - at), Interest::READABLE)?;
-            watched.push(Datagrams { socket, addr, ready: true, group });
+            let both = Interest::READABLE | Interest::WRITABLE;
+            poll.registry().register(&mut socket, Token(FIRST_SOCKET - at), both)?;
+            let seed = seed.filter(|_| !group).map(|seed| entropy::fork(&seed, &addr.to_string()));
+            watched.push(Datagrams {
+                batches: Batches::new(&socket),
+                streams: seed.map(Streams::new),
+                socket,
+                addr,
+                ready: true,
+                writable: true,
+                group,
+            });
         }
         Ok(DatagramSockets { sockets: watched, groups })
     }
@@ -65,7 +88,8 @@ impl DatagramSockets {
     pub(super) fn on_event(&mut self, event: &Event) -> bool {
         let at = FIRST_SOCKET.checked_sub(event.token().0);
         let Some(socket) = at.and_then(|at| self.sockets.get_mut(at)) else { return false };
-        socket.ready = true;
+        socket.ready |= event.is_readable() || event.is_error();
+        socket.writable |= event.is_writable();
         true
     }
 
@@ -74,21 +98,27 @@ impl DatagramSockets {
         self.sockets.iter().any(|socket| socket.ready)
     }
 
+    /// The first socket of the right family.
+    pub(super) fn to(&self, to: SocketAddr) -> Option<usize> {
+        let fits = |socket: &Datagrams| !socket.group && socket.addr.is_ipv4() == to.is_ipv4();
+        self.sockets.iter().position(fits)
+    }
+
     /// Sends by the first socket of the right family.
     ///
     /// # Errors
     /// The system refuses, or there is no such socket.
     pub(super) fn send(&self, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
-        let fits = |socket: &&Datagrams| !socket.group && socket.addr.is_ipv4() == to.is_ipv4();
         let none = || io::Error::new(ErrorKind::NetworkUnreachable, "no socket of that family");
-        self.sockets.iter().find(fits).ok_or_else(none)?.socket.send_to(bytes, to).map(drop)
+        let at = self.to(to).ok_or_else(none)?;
+        self.sockets[at].socket.send_to(bytes, to).map(drop)
     }
 }
 
 /// Why nothing can be sent to an address, if that is what an error says; after any other the next datagram may well
 /// arrive. Linux calls it an invalid argument where our own address is of loopback and the other is not, and a firewall
 /// forbids.
-fn unreachable(why: &io::Error) -> Option<String> {
+pub(super) fn unreachable(why: &io::Error) -> Option<String> {
     use ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};
     use ErrorKind::{InvalidInput, PermissionDenied};
     let no_route = matches!(why.kind(), NetworkUnreachable | HostUnreachable | AddrNotAvailable);
@@ -111,20 +141,17 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
 
     pub(super) fn read_datagrams(&mut self) {
         for at in 0..self.datagrams.sockets.len() {
-            for _ in 0..TURN_DATAGRAMS {
+            let mut left = TURN_BYTES;
+            for _ in 0..TURN_RUNS {
                 let socket = &mut self.datagrams.sockets[at];
-                if !socket.ready {
+                if !socket.ready || left == 0 {
                     break;
                 }
-                match socket.socket.recv_from(&mut self.scratch) {
-                    Ok((bytes, from)) => {
+                match socket.batches.receive(&socket.socket, &mut self.scratch[..PIECE_BYTES]) {
+                    Ok(Received { bytes, from, segment }) => {
                         self.stirred = true;
-                        self.stats.datagrams_in += 1;
-                        let bytes = &self.scratch[..bytes];
-                        match socket.group {
-                            true => self.front.on_lsd(self.now, from, bytes),
-                            false => self.front.on_datagram(self.now, from, bytes),
-                        }
+                        left = left.saturating_sub(bytes);
+                        self.heard_datagrams(at, from, bytes, segment);
                     }
                     Err(why) if why.kind() == ErrorKind::WouldBlock => socket.ready = false,
                     // A refusal of what was sent before, told here; the next read tells of something else.
@@ -133,6 +160,23 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             }
         }
         self.carry();
+        self.hear_streams();
+    }
+
+    /// Datagrams of `segment` bytes each came; they lie in the first `bytes` of the scratch buffer.
+    fn heard_datagrams(&mut self, at: usize, from: SocketAddr, bytes: usize, segment: usize) {
+        let socket = &mut self.datagrams.sockets[at];
+        for datagram in self.scratch[..bytes].chunks(segment) {
+            self.stats.datagrams_in += 1;
+            if socket.group {
+                self.front.on_lsd(self.now, from, datagram);
+                continue;
+            }
+            let streams = socket.streams.as_mut();
+            if !streams.is_some_and(|streams| streams.on_datagram(self.now, from, datagram)) {
+                self.front.on_datagram(self.now, from, datagram);
+            }
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 //! read once a turn. Nothing here decides; that is the engine's. What is fair is decided here: how much one
 //! connection may read or write before the next has its turn.
 //!
-//! - `conns`: the connections by slot. - `datagrams`: UDP. - `sockets`: accepting, dialing, reading. - `settle`: what the engine wants done.
+//! - `conns`: the connections by slot. - `datagrams`: UDP. - `utp`: connections over UDP. - `sockets`: accepting, dialing,
+//!   reading. - `settle`: what the engine wants done.
 //! - `presence`: what is listened on, as the interface comes and goes.
 //!
 //! The loop sleeps until a socket is ready, a mailbox has something, or something is due, and never wakes otherwise.
@@ -15,6 +16,7 @@ mod presence;
 mod settle;
 mod sockets;
 mod stats;
+mod utp;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -27,6 +29,7 @@ use piecemeal_discovery::tracker::{Fetch, FetchFailure, FetchId};
 use piecemeal_engine::cx::{Command, ConnId, Net, News, Note};
 use piecemeal_metainfo::{Time, TorrentId};
 use piecemeal_package::{Done, Fence, Job};
+use piecemeal_transport::mse::Total;
 
 use crate::clock::Clock;
 use crate::disk::{DiskPool, Submitter};
@@ -36,6 +39,7 @@ use crate::mailbox::{Doorbell, Mailbox};
 use crate::net::Group;
 use crate::news::NewsBox;
 use crate::send::SendFiles;
+use crate::sums::Sums;
 use crate::tcp::{Door, Spare};
 use conns::{Conns, Slot};
 use datagrams::DatagramSockets;
@@ -77,6 +81,7 @@ pub(crate) struct Inboxes {
     pub(crate) disk: Arc<Mailbox<(TorrentId, Done)>>,
     pub(crate) fetched: Arc<Mailbox<Fetched>>,
     pub(crate) resolved: Arc<Mailbox<Resolved>>,
+    pub(crate) totals: Arc<Mailbox<(ConnId, Total)>>,
 }
 
 /// What a loop is given at birth.
@@ -117,6 +122,8 @@ pub(crate) struct EngineLoop<F, D> {
     /// Connections to write to; each at most once.
     to_write: Vec<Slot>,
     scratch: Box<[u8]>,
+    /// What a stream is given, put together.
+    gathered: Vec<u8>,
 
     disk: Arc<DiskPool>,
     submitter: Submitter,
@@ -124,6 +131,7 @@ pub(crate) struct EngineLoop<F, D> {
     /// Jobs that were not answered yet.
     jobs_out: usize,
     fetch: Box<dyn FnMut(TorrentId, Fetch) + Send>,
+    sums: Sums,
     news: Arc<NewsBox>,
     /// News lie there of which the listener was not told.
     quiet_since: Option<Time>,
@@ -153,6 +161,7 @@ struct Lanes {
     dones: Vec<(TorrentId, Done)>,
     fetched: Vec<Fetched>,
     resolved: Vec<Resolved>,
+    totals: Vec<(ConnId, Total)>,
     net: Vec<Net>,
     notes: Vec<Note>,
     news: Vec<News>,
@@ -178,8 +187,8 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
     /// # Errors
     /// The system refuses to watch a listener.
     pub(crate) fn new(parts: Parts, front: F, data: D) -> io::Result<EngineLoop<F, D>> {
-        let Parts { poll, bell, inboxes, presence, doors, groups, disk, fetch, news, counters } = parts;
-        let (listeners, datagrams) = presence::watch(&poll, doors, groups)?;
+        let Parts { poll, bell, inboxes, mut presence, doors, groups, disk, fetch, news, counters } = parts;
+        let (listeners, datagrams) = presence.watch(&poll, doors, groups)?;
         Ok(EngineLoop {
             front,
             data,
@@ -187,6 +196,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             now: Time::ZERO,
             poll,
             bell,
+            sums: Sums::new(inboxes.totals.clone()),
             inboxes,
             presence,
             listeners,
@@ -198,6 +208,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             ready: Vec::new(),
             to_write: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into(),
+            gathered: Vec::new(),
             submitter: disk.submitter(),
             send_files: SendFiles::new(disk.torrents()),
             disk,
@@ -236,6 +247,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             self.end_dials();
             self.beat();
             self.settle();
+            self.transmit();
             self.nudge();
             self.stats.conns = self.conns.count() as u64;
             self.counters.show(&self.stats);
@@ -250,7 +262,8 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             self.bell.doze();
             let boxes = &self.inboxes;
             let nothing = boxes.orders.is_empty() && boxes.disk.is_empty();
-            if !(nothing && boxes.fetched.is_empty() && boxes.resolved.is_empty()) {
+            let nothing = nothing && boxes.fetched.is_empty() && boxes.resolved.is_empty();
+            if !(nothing && boxes.totals.is_empty()) {
                 timeout = Some(Duration::ZERO);
             }
         }
@@ -272,7 +285,8 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         }
         let dials = self.dials.first().map(|(give_up, _)| *give_up);
         let quiet = self.quiet_since.map(|since| since + QUIET_NEWS);
-        let others = [dials, self.accept_again, self.presence.again, quiet, self.stop];
+        let others =
+            [dials, self.accept_again, self.presence.again, quiet, self.stop, Some(self.datagrams.utp_due())];
         let due = others.into_iter().flatten().fold(self.beat_due(), Time::min);
         (due != Time::NEVER).then(|| due.since(self.clock.now()))
     }
@@ -303,6 +317,17 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         }
         self.lanes.fetched = fetched;
         self.read_resolved();
+        self.read_totals();
+    }
+
+    fn read_totals(&mut self) {
+        let mut totals = std::mem::take(&mut self.lanes.totals);
+        self.inboxes.totals.drain(&mut totals);
+        for (conn, total) in totals.drain(..) {
+            self.stirred = true;
+            self.front.on_total(self.now, conn, total);
+        }
+        self.lanes.totals = totals;
     }
 
     fn read_resolved(&mut self) {
@@ -369,6 +394,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         self.inboxes.disk.close();
         self.inboxes.fetched.close();
         self.inboxes.resolved.close();
+        self.inboxes.totals.close();
         self.counters.show(&self.stats);
         self.news.close();
     }

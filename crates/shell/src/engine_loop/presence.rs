@@ -16,6 +16,7 @@ use piecemeal_wire::lsd::{LSD_V4, LSD_V6};
 use super::datagrams::DatagramSockets;
 use super::{EngineLoop, FIRST_LISTENER, Listener};
 use crate::driven::{Data, Front};
+use crate::entropy;
 use crate::net::{Dialer, Group};
 use crate::tcp::{self, Door};
 
@@ -27,14 +28,31 @@ pub(crate) struct Presence {
     pub(super) dialer: Dialer,
     listen: Vec<SocketAddr>,
     lsd: bool,
+    /// uTP is spoken, by streams that draw from this secret.
+    utp: Option<[u8; 32]>,
     /// When to try again to listen.
     pub(super) again: Option<Time>,
 }
 
 impl Presence {
     /// At these addresses, whose ports are not 0, and in the groups of local discovery.
-    pub(crate) fn new(dialer: Dialer, listen: Vec<SocketAddr>, lsd: bool) -> Presence {
-        Presence { dialer, listen, lsd, again: None }
+    pub(crate) fn new(dialer: Dialer, listen: Vec<SocketAddr>, lsd: bool, utp: Option<[u8; 32]>) -> Presence {
+        Presence { dialer, listen, lsd, utp, again: None }
+    }
+
+    /// Has the poll watch doors and groups.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub(super) fn watch(
+        &mut self,
+        poll: &Poll,
+        doors: Vec<Door>,
+        groups: Vec<Group>,
+    ) -> io::Result<(Vec<Listener>, DatagramSockets)> {
+        // No two sockets draw the same.
+        self.utp = self.utp.map(|seed| entropy::fork(&seed, "next"));
+        watch(poll, doors, groups, self.utp)
     }
 }
 
@@ -56,14 +74,11 @@ pub(crate) fn open(
     Ok((doors, [LSD_V4, LSD_V6].into_iter().filter_map(joined).collect()))
 }
 
-/// Has the poll watch doors and groups.
-///
-/// # Errors
-/// The system refuses.
-pub(super) fn watch(
+fn watch(
     poll: &Poll,
     doors: Vec<Door>,
     groups: Vec<Group>,
+    utp: Option<[u8; 32]>,
 ) -> io::Result<(Vec<Listener>, DatagramSockets)> {
     let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
     for Door { tcp, udp, addr } in doors {
@@ -74,7 +89,7 @@ pub(super) fn watch(
         }
         datagrams.extend(udp.map(|udp| (udp, addr)));
     }
-    Ok((listeners, DatagramSockets::watch(poll, datagrams, groups)?))
+    Ok((listeners, DatagramSockets::watch(poll, datagrams, groups, utp)?))
 }
 
 impl<F: Front, D: Data> EngineLoop<F, D> {
@@ -112,7 +127,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
     fn listen_again(&mut self) {
         let Presence { dialer, listen, lsd, .. } = &self.presence;
         let opened = open(dialer, listen, *lsd).map_err(|(_, why)| why);
-        let watched = opened.and_then(|(doors, groups)| watch(&self.poll, doors, groups));
+        let watched = opened.and_then(|(doors, groups)| self.presence.watch(&self.poll, doors, groups));
         self.presence.again = watched.is_err().then(|| self.now + LISTEN_AGAIN);
         let Ok((listeners, datagrams)) = watched else { return };
         (self.listeners, self.datagrams) = (listeners, datagrams);

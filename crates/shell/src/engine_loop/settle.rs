@@ -5,14 +5,18 @@
 use std::mem::{replace, swap, take};
 
 use piecemeal_engine::cx::{ConnId, Goodbye, Net, News, Note, Sending};
+use piecemeal_transport::mse::Ciphers;
 
-use super::conns::{Conn, Owner, Slot, Wants};
+use super::conns::{Conn, Link, Owner, Slot, Wants};
+use super::utp::End;
 use super::{EngineLoop, to_owner};
 use crate::driven::{Data, Front};
 use crate::send::{Sent, SentEnd};
 
 /// What one connection may write a turn before others have theirs.
 const WRITE_BUDGET_BYTES: usize = 512 * 1024;
+/// What is enciphered at once: fits the first-level cache with the cipher, and little of it is left when the peer chokes.
+const ENCIPHERED_BYTES: usize = 32 * 1024;
 /// Rounds of wishes and writes in one turn; what is left is done in the next, after a look at the sockets.
 const ROUNDS: usize = 4;
 /// Rounds of notes: one answers another, but not for ever.
@@ -57,24 +61,25 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
     }
 
     fn carry_to_data(&mut self, note: Note) {
-        let handed = match &note {
-            Note::Hand(handed) => Some(handed.conn),
+        let mut note = note;
+        let handed = match &mut note {
+            Note::Hand(handed) => Some((handed.conn, handed.ciphers.take())),
             Note::Seat(seating) => {
                 self.seated.insert(seating.torrent);
                 None
             }
             _ => None,
         };
-        let there = handed.is_none_or(|conn| self.hand_over(conn));
+        let gone = handed.and_then(|(conn, ciphers)| (!self.hand_over(conn, ciphers)).then_some(conn));
         self.data.on_note(self.now, note);
-        if let (Some(conn), false) = (handed, there) {
+        if let Some(conn) = gone {
             self.data.on_closed(self.now, conn, Goodbye::Closed);
         }
     }
 
     /// Changes a connection's owner. Bytes that the Server has yet to send go first; bytes it did not eat go to the
-    /// Shard. False if the connection is gone.
-    fn hand_over(&mut self, id: ConnId) -> bool {
+    /// Shard, deciphered. False if the connection is gone.
+    fn hand_over(&mut self, id: ConnId, ciphers: Option<Box<Ciphers>>) -> bool {
         let Some(slot) = self.conns.slot_of(id) else { return false };
         for _ in 0..HANDOVER_WRITES {
             let Some(conn) = self.conns.get(slot) else { return false };
@@ -84,9 +89,14 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             }
             self.front.on_wrote(self.now, id, took);
         }
+        self.flush_utp(slot);
         let Some(conn) = self.conns.get(slot) else { return false };
         conn.owner = Owner::Data;
         conn.thirsty = false;
+        conn.ciphers = ciphers;
+        if let Some(ciphers) = &mut conn.ciphers {
+            ciphers.incoming.apply(&mut conn.kept);
+        }
         if !conn.kept.is_empty() {
             self.list_to_read(slot);
         }
@@ -112,7 +122,8 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
 
     fn do_wish(&mut self, wish: Net) {
         match wish {
-            Net::Dial { dial, to, patience } => self.dial(dial, to, patience),
+            Net::Dial { dial, to, carrier, patience } => self.dial(dial, to, carrier, patience),
+            Net::Sum(conn, sum) => self.sums.ask(conn, sum),
             Net::Write(conn) => {
                 if let Some(slot) = self.conns.slot_of(conn) {
                     self.list_to_write(slot);
@@ -128,7 +139,9 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             }
             Net::Close(conn, _) => {
                 let gone = self.conns.slot_of(conn).and_then(|slot| self.conns.remove(slot));
-                if let Some(dialing) = gone.and_then(|gone| gone.dialing) {
+                let Some(gone) = gone else { return };
+                self.end_link(&gone.link, End::Over);
+                if let Some(dialing) = gone.dialing {
                     self.dials.remove(&(dialing.give_up, conn));
                 }
             }
@@ -197,34 +210,74 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             if left == 0 {
                 return self.to_write.push(slot);
             }
-            let (id, owner) = (conn.id, conn.owner);
-            let files = &mut self.send_files;
-            let stale = !conn.unsent.is_empty();
-            let sent = if stale {
-                Some(files.send(&conn.stream, &[Sending::Bytes(&conn.unsent)]))
-            } else {
-                to_owner!(self, owner, it => it.with_sealed(id, |slices| files.send(&conn.stream, slices)))
-            };
-            let Some(Sent { bytes, from_files, calls, end }) = sent else {
-                conn.write = Wants::Nothing;
+            if conn.unsent.is_empty()
+                && conn.ciphers.is_some()
+                && let Err(why) = self.encipher(slot)
+            {
+                return self.lose(slot, why);
+            }
+            let Some(Sent { bytes, from_files, calls, end }) = self.send(slot) else {
+                if let Some(conn) = self.conns.get(slot) {
+                    conn.write = Wants::Nothing;
+                }
                 return;
             };
             self.stats.writes += calls;
             self.stats.bytes_out += bytes as u64;
             self.stats.bytes_from_files += from_files as u64;
             left = left.saturating_sub(bytes);
+            let Some(conn) = self.conns.get(slot) else { return };
             match end {
                 SentEnd::All if bytes == 0 => conn.write = Wants::Nothing,
                 SentEnd::All => {}
                 SentEnd::Full => (conn.write, conn.writable) = (Wants::Room, false),
                 SentEnd::Broken(why) => return self.lose(slot, why),
             }
-            if stale {
+            if !conn.unsent.is_empty() {
                 conn.unsent.drain(..bytes);
             } else if bytes > 0 {
+                let (id, owner) = (conn.id, conn.owner);
                 to_owner!(self, owner, it => it.on_wrote(self.now, id, bytes));
             }
         }
+    }
+
+    /// Sends once: what is unsent, or else what the owner has. `None`: it has nothing.
+    fn send(&mut self, slot: Slot) -> Option<Sent> {
+        let conn = self.conns.get(slot)?;
+        let (id, owner, files) = (conn.id, conn.owner, &mut self.send_files);
+        match &conn.link {
+            Link::Tcp(stream) if !conn.unsent.is_empty() => {
+                Some(files.send(stream, &[Sending::Bytes(&conn.unsent)]))
+            }
+            // All that it has to say was enciphered before, and is said.
+            Link::Tcp(_) if conn.ciphers.is_some() => None,
+            Link::Tcp(stream) => {
+                to_owner!(self, owner, it => it.with_sealed(id, |slices| files.send(stream, slices)))
+            }
+            Link::Utp(..) => self.send_utp(slot),
+        }
+    }
+
+    /// Enciphers what its owner has to say next: from then on it cannot be withdrawn.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    fn encipher(&mut self, slot: Slot) -> Result<(), Goodbye> {
+        let Some(conn) = self.conns.get(slot) else { return Ok(()) };
+        let (id, owner, files, unsent) = (conn.id, conn.owner, &mut self.send_files, &mut conn.unsent);
+        let gathered = to_owner!(self, owner, it => {
+            it.with_sealed(id, |slices| files.gather(slices, ENCIPHERED_BYTES, unsent))
+        });
+        let bytes = unsent.len();
+        if let Some(ciphers) = &mut conn.ciphers {
+            ciphers.outgoing.apply(unsent);
+        }
+        gathered.unwrap_or(Ok(()))?;
+        if bytes > 0 {
+            to_owner!(self, owner, it => it.on_wrote(self.now, id, bytes));
+        }
+        Ok(())
     }
 }
 

@@ -10,9 +10,10 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
-use piecemeal_engine::cx::{ConnId, DialId, Goodbye};
+use piecemeal_engine::cx::{Carrier, ConnId, DialId, Goodbye};
 
-use super::conns::{Conn, Dialing, Owner, Slot, Wants};
+use super::conns::{Conn, Dialing, Link, Owner, Slot};
+use super::utp::End;
 use super::{EngineLoop, FIRST_LISTENER, SCRATCH_BYTES, WAKER, to_owner};
 use crate::driven::{Data, Front};
 use crate::tcp;
@@ -51,11 +52,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             self.ready.push(slot);
         }
         if event.is_writable() {
-            conn.writable = true;
-            if conn.write == Wants::Room {
-                conn.write = Wants::Listed;
-                self.to_write.push(slot);
-            }
+            self.may_write(slot);
         }
     }
 
@@ -81,7 +78,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
                 if let Some((_, id)) = self.watch(stream, None) {
                     self.stats.accepted += 1;
                     self.stirred = true;
-                    self.front.on_accepted(self.now, id, from);
+                    self.front.on_accepted(self.now, id, from, Carrier::Tcp);
                     self.carry();
                 }
             }
@@ -98,20 +95,23 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
     }
 
     /// Begins to connect.
-    pub(super) fn dial(&mut self, dial: DialId, to: SocketAddr, patience: Duration) {
+    pub(super) fn dial(&mut self, dial: DialId, to: SocketAddr, carrier: Carrier, patience: Duration) {
         self.stats.dialed += 1;
         let give_up = self.now + patience;
-        let result = match tcp::dial(&self.presence.dialer, to) {
-            Ok(stream) => {
-                self.watch(stream, Some(Dialing { dial, to, give_up })).ok_or("too many connections")
+        let dialing = Dialing { dial, give_up };
+        let begun = match carrier {
+            Carrier::Tcp => {
+                tcp::dial(&self.presence.dialer, to).map_err(|why| why.to_string()).and_then(|stream| {
+                    self.watch(stream, Some(dialing)).ok_or_else(|| "too many connections".to_owned())
+                })
             }
-            Err(why) => return self.front.on_dialed(self.now, dial, to, Err(why.to_string())),
+            Carrier::Utp => self.connect_utp(to, dialing),
         };
-        match result {
+        match begun {
             Ok((_, id)) => {
                 self.dials.insert((give_up, id));
             }
-            Err(why) => self.front.on_dialed(self.now, dial, to, Err(why.to_owned())),
+            Err(why) => self.front.on_dialed(self.now, dial, Err(why)),
         }
     }
 
@@ -129,40 +129,46 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
 
     fn on_dial_event(&mut self, slot: Slot) {
         let Some(conn) = self.conns.get(slot) else { return };
-        match tcp::dialed(&conn.stream) {
-            Ok(()) => {
-                let Some(dialing) = conn.dialing.take() else { return };
-                conn.writable = true;
-                let id = conn.id;
-                self.dials.remove(&(dialing.give_up, id));
-                self.stirred = true;
-                self.front.on_dialed(self.now, dialing.dial, dialing.to, Ok(id));
-                self.carry();
-            }
+        let Link::Tcp(stream) = &conn.link else { return };
+        match tcp::dialed(stream) {
+            Ok(()) => self.stands(slot),
             // Not yet.
             Err(why) if why.kind() == ErrorKind::NotConnected => {}
             Err(why) => self.lose(slot, Goodbye::Failed(why.to_string())),
         }
     }
 
+    /// A dial has its connection.
+    pub(super) fn stands(&mut self, slot: Slot) {
+        let Some(conn) = self.conns.get(slot) else { return };
+        let Some(dialing) = conn.dialing.take() else { return };
+        conn.writable = true;
+        let id = conn.id;
+        self.dials.remove(&(dialing.give_up, id));
+        self.stirred = true;
+        self.front.on_dialed(self.now, dialing.dial, Ok(id));
+        self.carry();
+    }
+
     fn watch(&mut self, mut stream: TcpStream, dialing: Option<Dialing>) -> Option<(Slot, ConnId)> {
         let slot = self.conns.next_slot()?;
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(slot.0), both).ok()?;
-        Some(self.conns.insert(stream, dialing))
+        Some(self.conns.insert(Link::Tcp(stream), dialing))
     }
 
     /// A connection ended, not by our will; tells its owner.
     pub(super) fn lose(&mut self, slot: Slot, why: Goodbye) {
         let Some(conn) = self.conns.remove(slot) else { return };
+        self.end_link(&conn.link, End::Broken);
         self.stirred = true;
-        if let Some(Dialing { dial, to, give_up }) = conn.dialing {
+        if let Some(Dialing { dial, give_up }) = conn.dialing {
             self.dials.remove(&(give_up, conn.id));
             let text = match why {
                 Goodbye::Failed(text) => text,
                 other => format!("{other:?}"),
             };
-            self.front.on_dialed(self.now, dial, to, Err(text));
+            self.front.on_dialed(self.now, dial, Err(text));
         } else {
             to_owner!(self, conn.owner, it => it.on_closed(self.now, conn.id, why));
         }
@@ -185,7 +191,10 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         let mut budget = READ_BUDGET_BYTES;
         while let Some(conn) = self.conns.get(slot) {
             if conn.failed {
-                let why = conn.stream.take_error().ok().flatten();
+                let why = match &conn.link {
+                    Link::Tcp(stream) => stream.take_error().ok().flatten(),
+                    Link::Utp(..) => None,
+                };
                 let why = why.map_or(Goodbye::Closed, |why| Goodbye::Failed(why.to_string()));
                 return self.lose(slot, why);
             }
@@ -201,13 +210,24 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
                 continue;
             }
             self.stats.reads += 1;
-            match conn.stream.read(&mut self.scratch) {
+            let read = match &mut conn.link {
+                Link::Tcp(stream) => stream.read(&mut self.scratch),
+                Link::Utp(socket, id) => {
+                    let (socket, id) = (*socket, *id);
+                    self.read_utp(socket, id)
+                }
+            };
+            let Some(conn) = self.conns.get(slot) else { return };
+            match read {
                 Ok(0) => return self.lose(slot, Goodbye::Closed),
                 Ok(bytes) => {
                     // A read that is not full emptied the socket; whatever comes now comes with an edge.
                     conn.readable = bytes == SCRATCH_BYTES || conn.read_closed;
                     budget = budget.saturating_sub(bytes);
                     self.stats.bytes_in += bytes as u64;
+                    if let Some(ciphers) = &mut conn.ciphers {
+                        ciphers.incoming.apply(&mut self.scratch[..bytes]);
+                    }
                     self.offer(slot, bytes);
                 }
                 Err(why) if why.kind() == ErrorKind::WouldBlock => conn.readable = false,

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use piecemeal_engine::cx::{Ate, ConnId, DialId, Goodbye, Sending};
+use piecemeal_engine::cx::{Ate, Carrier, ConnId, DialId, Goodbye, Sending};
 
 use super::{Node, to_owner};
 use crate::net::{Ending, Event, LinkId, Mail, Net, Side};
@@ -41,7 +41,7 @@ pub(super) struct Conn {
     pub(super) side: Side,
     pub(super) owner: Owner,
     /// Set until the dial has ended.
-    dialing: Option<(DialId, SocketAddr)>,
+    dialing: Option<DialId>,
     /// Its owner has no memory for more.
     pub(super) thirsty: bool,
     /// The other side has ended it.
@@ -57,11 +57,11 @@ impl Node {
         let now = self.time(net);
         if to.is_ipv6() {
             let Some(engine) = &mut self.engine else { return };
-            return engine.server.on_dialed(now, dial, to, Err("Network is unreachable".into()));
+            return engine.server.on_dialed(now, dial, Err("Network is unreachable".into()));
         }
         let link = net.dial(self.id, self.addr, to);
         net.trace.note(net.now, self.id.0, "dial", u64::from(link.0), u64::from(to.port()));
-        let conn = self.add_conn(link, Side::Caller, Some((dial, to)));
+        let conn = self.add_conn(link, Side::Caller, Some(dial));
         net.plan(net.now + patience, Event::Host(self.id, self.life, Mail::Late(conn)));
     }
 
@@ -72,7 +72,7 @@ impl Node {
         let conn = self.add_conn(link, Side::Callee, None);
         let Some(engine) = &mut self.engine else { return };
         engine.stirred = true;
-        engine.server.on_accepted(now, conn, from);
+        engine.server.on_accepted(now, conn, from, Carrier::Tcp);
         self.turn(net);
     }
 
@@ -80,7 +80,7 @@ impl Node {
     pub fn on_answer(&mut self, net: &mut Net, link: LinkId, there: bool) {
         let now = self.time(net);
         let Some(id) = self.by_link.get(&link).copied() else { return };
-        let Some((dial, to)) = self.conns.get_mut(&id).and_then(|conn| conn.dialing.take()) else { return };
+        let Some(dial) = self.conns.get_mut(&id).and_then(|conn| conn.dialing.take()) else { return };
         net.trace.note(net.now, self.id.0, "dialed", u64::from(link.0), u64::from(there));
         if !there {
             self.forget_conn(net, id);
@@ -88,7 +88,7 @@ impl Node {
         let result = if there { Ok(id) } else { Err("Connection refused".into()) };
         let Some(engine) = &mut self.engine else { return };
         engine.stirred = true;
-        engine.server.on_dialed(now, dial, to, result);
+        engine.server.on_dialed(now, dial, result);
         self.carry(net);
         self.read(net, id);
         self.turn(net);
@@ -97,11 +97,11 @@ impl Node {
     /// A dial took too long.
     pub(super) fn dial_is_late(&mut self, net: &mut Net, id: ConnId) {
         let now = self.time(net);
-        let Some((dial, to)) = self.conns.get(&id).and_then(|conn| conn.dialing) else { return };
+        let Some(dial) = self.conns.get(&id).and_then(|conn| conn.dialing) else { return };
         self.forget_conn(net, id);
         let Some(engine) = &mut self.engine else { return };
         engine.stirred = true;
-        engine.server.on_dialed(now, dial, to, Err("nobody answered".into()));
+        engine.server.on_dialed(now, dial, Err("nobody answered".into()));
     }
 
     /// Bytes are there to be read.
@@ -134,7 +134,7 @@ impl Node {
         self.turn(net);
     }
 
-    fn add_conn(&mut self, link: LinkId, side: Side, dialing: Option<(DialId, SocketAddr)>) -> ConnId {
+    fn add_conn(&mut self, link: LinkId, side: Side, dialing: Option<DialId>) -> ConnId {
         self.serial += 1;
         let id = ConnId(self.serial);
         let conn = Conn {

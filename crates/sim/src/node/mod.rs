@@ -533,7 +533,12 @@ impl Node {
 
     fn do_wish(&mut self, net: &mut Net, wish: Wish) {
         match wish {
-            Wish::Dial { dial, to, patience } => self.dial(net, dial, to, patience),
+            Wish::Dial { dial, to, patience, .. } => self.dial(net, dial, to, patience),
+            Wish::Sum(conn, sum) => {
+                let now = self.time(net);
+                let Some(engine) = &mut self.engine else { return };
+                engine.server.on_total(now, conn, sum.run());
+            }
             Wish::Write(conn) => self.list_to_write(net, conn),
             Wish::Read(conn) => {
                 if let Some(conn) = self.conns.get_mut(&conn) {

@@ -497,7 +497,7 @@ impl Conn {
     }
 
     /// Bytes that could be written: twice the window may be held, half on its way and half to follow.
-    fn room(&self) -> usize {
+    pub fn room(&self) -> usize {
         let most = (self.ledbat.window() * 2).max(LEAST_SEND_BUFFER).min(self.send_buffer);
         most.saturating_sub(self.sender.held())
     }

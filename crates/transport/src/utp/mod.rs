@@ -360,6 +360,11 @@ impl Utp {
         took
     }
 
+    /// Bytes that [`Utp::write`] would take now.
+    pub fn room(&self, id: UtpId) -> usize {
+        self.conns.look(id).map_or(0, Conn::room)
+    }
+
     /// All that came in order and was not consumed.
     pub fn readable(&self, id: UtpId) -> &[u8] {
         self.conns.look(id).map_or(&[], |conn| conn.receiver.readable())

@@ -97,7 +97,7 @@ impl Model {
             Event::Accept { host: from } => {
                 let torrent = nth(&self.seated, from).unwrap_or(TorrentId(0));
                 let conn = self.line(torrent, None);
-                server.on_accepted(now, conn, host(u32::from(from)));
+                server.on_accepted(now, conn, host(u32::from(from)), Carrier::Tcp);
             }
             Event::Bytes { whom, most } => self.bytes(server, whom, most),
             Event::Wrote { whom, bytes } => {
@@ -129,14 +129,14 @@ impl Model {
                 self.serial += 1;
                 let to = host(0x1000 + self.serial as u32);
                 self.asked.insert(to, torrent);
-                server.on_note(now, Note::Dial { torrent, to });
+                server.on_note(now, Note::Dial { torrent, to, road: Road::Any });
             }
             Event::Dialed { which, well } => {
                 let Some(dial) = nth(&self.dialing, which) else { return };
                 let to = self.dialing.remove(&dial).expect("chosen among them");
                 let torrent = self.asked.get(&to).copied().unwrap_or(TorrentId(0));
                 let conn = well.then(|| self.line(torrent, Some(to)));
-                server.on_dialed(now, dial, to, conn.ok_or("refused".into()));
+                server.on_dialed(now, dial, conn.ok_or("refused".into()));
             }
             other => self.rules(server, other),
         }
@@ -244,7 +244,9 @@ impl Model {
         self.counts(server);
         // The shell calls soon after something happened.
         self.next_beat = server.heartbeat(self.now);
-        assert!(server.out().net.is_empty() || !server.queued.is_empty() || !self.dialing.is_empty());
+        assert!(
+            server.out().net.is_empty() || server.dials.next_due() != Time::NEVER || !self.dialing.is_empty()
+        );
         if !server.out().net.is_empty() || !server.out().notes.is_empty() {
             self.look(server);
         }
@@ -253,7 +255,7 @@ impl Model {
     fn counts(&self, server: &Server) {
         let (max_pending, max_conns, max_per_ip) = LIMITS;
         assert_eq!(self.lines.keys().collect::<Vec<_>>(), server.shaking.keys().collect::<Vec<_>>());
-        assert_eq!(self.dialing.keys().collect::<Vec<_>>(), server.dialing.keys().collect::<Vec<_>>());
+        assert_eq!(self.dialing.keys().copied().collect::<Vec<_>>(), server.dials.numbers());
         assert_eq!(self.handed.iter().collect::<Vec<_>>(), server.handed.keys().collect::<Vec<_>>());
         assert_eq!(server.deadlines.len(), server.shaking.len());
         let called = self.lines.values().filter(|line| line.dialed.is_some()).count();
