@@ -19,9 +19,9 @@ use crate::disk::{DiskPool, Storage, abandon_done};
 use crate::dns::Resolver;
 use crate::driven::{Data, Front};
 use crate::engine_loop::{
-    self, Counters, EngineLoop, Inboxes, Order, Parts, Presence, Stats, poll_with_bell,
+    self, Counters, EngineLoop, Inboxes, Order, Parts, Presence, Stats, Wanted, poll_with_bell,
 };
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Doorbell, Mailbox};
 use crate::mapping::{MappingSettings, PortMapping};
 use crate::net::{Dialer, Traffic};
 use crate::news::NewsBox;
@@ -107,23 +107,18 @@ impl Shell {
     ) -> Result<Shell, ShellError> {
         let ShellSettings { mut engine, dialer, listen, mapping, pool_bytes, disk_threads, seed } = settings;
         let system = |what| move |why| ShellError::System { what, why };
-        let opened = engine_loop::open(&dialer, &listen, engine.lsd);
-        let (doors, groups) = opened.map_err(|(addr, why)| ShellError::Listen { addr, why })?;
-        let listening: Vec<SocketAddr> =
-            doors.iter().filter(|door| door.tcp.is_some()).map(|door| door.addr).collect();
-        let listen = to_keep(listen, &doors).map_err(system("without randomness"))?;
-        engine.port = listen.first().map_or(0, SocketAddr::port);
         let seed = seed.map_or_else(entropy::seed, Ok).map_err(system("without randomness"))?;
+        let utp = engine.utp.then(|| entropy::fork(&seed, "utp"));
+        let mut wanted = Wanted { listen, tcp: engine.tcp, utp, lsd: engine.lsd };
+        let opened = engine_loop::open(&dialer, &wanted);
+        let (doors, groups) = opened.map_err(|(addr, why)| ShellError::Listen { addr, why })?;
+        let is_open = |door: &&Door| door.tcp.is_some() || utp.is_some();
+        let listening: Vec<SocketAddr> = doors.iter().filter(is_open).map(|door| door.addr).collect();
+        wanted.listen = to_keep(wanted.listen, &doors).map_err(system("without randomness"))?;
+        engine.port = wanted.listen.first().map_or(0, SocketAddr::port);
 
         let (poll, bell) = poll_with_bell().map_err(system("the event loop"))?;
-        let discard = |(_, done)| abandon_done(done);
-        let inboxes = Inboxes {
-            orders: Mailbox::new(bell.clone()),
-            disk: Mailbox::with_discard(bell.clone(), discard),
-            fetched: Mailbox::new(bell.clone()),
-            resolved: Mailbox::new(bell.clone()),
-            totals: Mailbox::new(bell.clone()),
-        };
+        let inboxes = inboxes(&bell);
         let fetched = inboxes.fetched.clone();
         let reply: http::Reply =
             Box::new(move |torrent, fetch, result| fetched.push((torrent, fetch, result)));
@@ -137,12 +132,7 @@ impl Shell {
             poll,
             bell,
             inboxes: inboxes.clone(),
-            presence: Presence::new(
-                dialer.clone(),
-                listen,
-                engine.lsd,
-                engine.utp.then(|| entropy::fork(&seed, "utp")),
-            ),
+            presence: Presence::new(dialer.clone(), wanted),
             doors,
             groups,
             disk: disk.clone(),
@@ -248,6 +238,16 @@ fn to_keep(mut listen: Vec<SocketAddr>, doors: &[Door]) -> std::io::Result<Vec<S
 
 /// What a thread has beyond a deadline to come to its end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+fn inboxes(bell: &Arc<Doorbell>) -> Inboxes {
+    Inboxes {
+        orders: Mailbox::new(bell.clone()),
+        disk: Mailbox::with_discard(bell.clone(), |(_, done)| abandon_done(done)),
+        fetched: Mailbox::new(bell.clone()),
+        resolved: Mailbox::new(bell.clone()),
+        totals: Mailbox::new(bell.clone()),
+    }
+}
 
 fn spawn_loop<F: Front, D: Data>(
     parts: Parts,

@@ -26,22 +26,30 @@ pub(crate) struct Door {
 /// What goes by the UDP socket beside a listener.
 const DATAGRAMS: [Traffic; 3] = [Traffic::Dht, Traffic::UdpTrackers, Traffic::PeersUtp];
 
-/// Listens on every address, by TCP and UDP; addresses with port 0 get one free port, the same for all if that can be
+/// Listens on every address, by UDP and, if so wanted, TCP; addresses with port 0 get one free port, the same for all if that can be
 /// had. Addresses of a family that is off are left out, and what the policy takes another way is not opened.
 ///
 /// # Errors
 /// The address that could not be had, and the system's reason.
-pub(crate) fn listen(dialer: &Dialer, addrs: &[SocketAddr]) -> Result<Vec<Door>, (SocketAddr, io::Error)> {
+pub(crate) fn listen(
+    dialer: &Dialer,
+    addrs: &[SocketAddr],
+    tcp: bool,
+) -> Result<Vec<Door>, (SocketAddr, io::Error)> {
     for _ in 1..SAME_PORT_TRIES {
-        match listen_on_one_port(dialer, addrs) {
+        match listen_on_one_port(dialer, addrs, tcp) {
             Err((_, why)) if why.kind() == io::ErrorKind::AddrInUse => {}
             answer => return answer,
         }
     }
-    listen_on_one_port(dialer, addrs)
+    listen_on_one_port(dialer, addrs, tcp)
 }
 
-fn listen_on_one_port(dialer: &Dialer, addrs: &[SocketAddr]) -> Result<Vec<Door>, (SocketAddr, io::Error)> {
+fn listen_on_one_port(
+    dialer: &Dialer,
+    addrs: &[SocketAddr],
+    tcp: bool,
+) -> Result<Vec<Door>, (SocketAddr, io::Error)> {
     let mut doors: Vec<Door> = Vec::with_capacity(addrs.len());
     let mut given = 0;
     for &addr in addrs.iter().filter(|addr| dialer.policy().speaks(addr.is_ipv4())) {
@@ -49,7 +57,7 @@ fn listen_on_one_port(dialer: &Dialer, addrs: &[SocketAddr]) -> Result<Vec<Door>
         if wanted.port() == 0 {
             wanted.set_port(given);
         }
-        let door = listen_on(dialer, wanted).map_err(|why| (addr, why))?;
+        let door = listen_on(dialer, wanted, tcp).map_err(|why| (addr, why))?;
         if addr.port() == 0 {
             given = door.addr.port();
         }
@@ -58,8 +66,8 @@ fn listen_on_one_port(dialer: &Dialer, addrs: &[SocketAddr]) -> Result<Vec<Door>
     Ok(doors)
 }
 
-fn listen_on(dialer: &Dialer, addr: SocketAddr) -> io::Result<Door> {
-    let tcp = dialer.way(Traffic::Incoming).is_direct().then(|| dialer.listen(addr)).transpose()?;
+fn listen_on(dialer: &Dialer, addr: SocketAddr, tcp: bool) -> io::Result<Door> {
+    let tcp = (tcp && dialer.way(Traffic::Incoming).is_direct()).then(|| dialer.listen(addr)).transpose()?;
     let addr = tcp.as_ref().map_or(Ok(addr), TcpListener::local_addr)?;
     let any = DATAGRAMS.iter().any(|traffic| dialer.way(*traffic).is_direct());
     let udp = any.then(|| dialer.datagrams(&DATAGRAMS, addr)).transpose()?;

@@ -43,7 +43,7 @@ use crate::sums::Sums;
 use crate::tcp::{Door, Spare};
 use conns::{Conns, Slot};
 use datagrams::DatagramSockets;
-pub(crate) use presence::{Presence, open};
+pub(crate) use presence::{Presence, Wanted, open};
 pub(crate) use stats::Counters;
 pub use stats::Stats;
 

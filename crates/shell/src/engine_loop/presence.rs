@@ -24,20 +24,29 @@ use crate::tcp::{self, Door};
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is to be open whenever it can be.
+pub(crate) struct Wanted {
+    /// Where peers reach us.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// They may call by TCP.
+    pub(crate) tcp: bool,
+    /// uTP is spoken, by streams that draw from this secret.
+    pub(crate) utp: Option<[u8; 32]>,
+    /// In the groups of local discovery.
+    pub(crate) lsd: bool,
+}
+
+/// See the module.
 pub(crate) struct Presence {
     pub(super) dialer: Dialer,
-    listen: Vec<SocketAddr>,
-    lsd: bool,
-    /// uTP is spoken, by streams that draw from this secret.
-    utp: Option<[u8; 32]>,
+    wanted: Wanted,
     /// When to try again to listen.
     pub(super) again: Option<Time>,
 }
 
 impl Presence {
-    /// At these addresses, whose ports are not 0, and in the groups of local discovery.
-    pub(crate) fn new(dialer: Dialer, listen: Vec<SocketAddr>, lsd: bool, utp: Option<[u8; 32]>) -> Presence {
-        Presence { dialer, listen, lsd, utp, again: None }
+    /// As wanted; no port is 0.
+    pub(crate) fn new(dialer: Dialer, wanted: Wanted) -> Presence {
+        Presence { dialer, wanted, again: None }
     }
 
     /// Has the poll watch doors and groups.
@@ -51,8 +60,8 @@ impl Presence {
         groups: Vec<Group>,
     ) -> io::Result<(Vec<Listener>, DatagramSockets)> {
         // No two sockets draw the same.
-        self.utp = self.utp.map(|seed| entropy::fork(&seed, "next"));
-        watch(poll, doors, groups, self.utp)
+        self.wanted.utp = self.wanted.utp.map(|seed| entropy::fork(&seed, "next"));
+        watch(poll, doors, groups, self.wanted.utp)
     }
 }
 
@@ -62,15 +71,14 @@ impl Presence {
 /// The address that cannot be listened on, and why.
 pub(crate) fn open(
     dialer: &Dialer,
-    listen: &[SocketAddr],
-    lsd: bool,
+    wanted: &Wanted,
 ) -> Result<(Vec<Door>, Vec<Group>), (SocketAddr, io::Error)> {
     if dialer.away().is_some() {
         return Ok((Vec::new(), Vec::new()));
     }
-    let doors = tcp::listen(dialer, listen)?;
+    let doors = tcp::listen(dialer, &wanted.listen, wanted.tcp)?;
     let listening: Vec<SocketAddr> = doors.iter().map(|door| door.addr).collect();
-    let joined = |group| lsd.then(|| dialer.join(group, &listening).ok()).flatten();
+    let joined = |group| wanted.lsd.then(|| dialer.join(group, &listening).ok()).flatten();
     Ok((doors, [LSD_V4, LSD_V6].into_iter().filter_map(joined).collect()))
 }
 
@@ -125,8 +133,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
     }
 
     fn listen_again(&mut self) {
-        let Presence { dialer, listen, lsd, .. } = &self.presence;
-        let opened = open(dialer, listen, *lsd).map_err(|(_, why)| why);
+        let opened = open(&self.presence.dialer, &self.presence.wanted).map_err(|(_, why)| why);
         let watched = opened.and_then(|(doors, groups)| self.presence.watch(&self.poll, doors, groups));
         self.presence.again = watched.is_err().then(|| self.now + LISTEN_AGAIN);
         let Ok((listeners, datagrams)) = watched else { return };

@@ -16,8 +16,8 @@ use super::interface::{Changes, Seen, Watched};
 use super::names;
 use super::policy::{Policy, ProxyKind, Traffic, Way};
 
-/// What the system may keep for us between two turns: some thousand datagrams of the DHT.
-const RECEIVE_BUFFER_BYTES: usize = 1 << 20;
+/// What the system may keep for us between two turns, as far as it lets us have that: a window of a fast uTP peer.
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 /// Connections the system keeps for us until we accept them; it cuts this to its own bound.
 pub(crate) const BACKLOG: i32 = 1024;
 
