@@ -115,6 +115,10 @@ impl Inner {
             return answer;
         }
         let answer = self.dialer.resolve(Traffic::UdpTrackers, host).map_err(|why| why.to_string());
+        if answer.is_err() && self.dialer.policy().interface.is_some() {
+            // It came or went a moment ago, more likely than not.
+            return answer;
+        }
         let mut names = self.names();
         if names.len() >= NAMES_MAX {
             names.clear();

@@ -23,6 +23,9 @@ use crate::tcp::{self, Door};
 /// When listening anew was refused, as where an address is not there yet: so long until it is tried again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
+/// An interface often has its address a moment before its routes: so long after it came, all is tried once more.
+const SETTLED: Duration = Duration::from_secs(3);
+
 /// What is to be open whenever it can be.
 pub(crate) struct Wanted {
     /// Where peers reach us.
@@ -39,14 +42,16 @@ pub(crate) struct Wanted {
 pub(crate) struct Presence {
     pub(super) dialer: Dialer,
     wanted: Wanted,
-    /// When to try again to listen.
+    /// When to try again to listen, or, if that is done, to reach everybody.
     pub(super) again: Option<Time>,
+    /// Doors are to be opened then.
+    shut: bool,
 }
 
 impl Presence {
     /// As wanted; no port is 0.
     pub(crate) fn new(dialer: Dialer, wanted: Wanted) -> Presence {
-        Presence { dialer, wanted, again: None }
+        Presence { dialer, wanted, again: None, shut: false }
     }
 
     /// Has the poll watch doors and groups.
@@ -125,19 +130,27 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         }
     }
 
-    /// Tries again to listen, if it is time.
+    /// Tries again to listen, or to reach everybody, if it is time.
     pub(super) fn come_back(&mut self) {
-        if self.presence.again.is_some_and(|again| again <= self.now) {
-            self.listen_again();
+        if self.presence.again.is_none_or(|again| again > self.now) {
+            return;
         }
+        self.presence.again = None;
+        if self.presence.shut { self.listen_again() } else { self.reconnect() }
     }
 
     fn listen_again(&mut self) {
         let opened = open(&self.presence.dialer, &self.presence.wanted).map_err(|(_, why)| why);
         let watched = opened.and_then(|(doors, groups)| self.presence.watch(&self.poll, doors, groups));
-        self.presence.again = watched.is_err().then(|| self.now + LISTEN_AGAIN);
+        self.presence.shut = watched.is_err();
+        self.presence.again = Some(self.now + if watched.is_err() { LISTEN_AGAIN } else { SETTLED });
         let Ok((listeners, datagrams)) = watched else { return };
         (self.listeners, self.datagrams) = (listeners, datagrams);
+        self.reconnect();
+    }
+
+    /// Has each torrent try its peers and trackers anew.
+    fn reconnect(&mut self) {
         self.stirred = true;
         for torrent in self.seated.clone() {
             self.front.on_command(self.now, Command::Change(torrent, Change::Reconnect));

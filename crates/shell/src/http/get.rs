@@ -8,7 +8,7 @@ use super::place::{Names, Nowhere, Reach, looks_like_tracker, names_a_host, says
 use crate::net::{Dialer, Traffic, Way};
 use reqwest::header::LOCATION;
 use reqwest::{Client, Response, Url};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -83,14 +83,15 @@ pub(super) struct Browser {
     user_agent: String,
     /// IPv4, IPv6.
     families: [bool; 2],
-    /// To anywhere, and to the internet only. Made on first use: each reads the system's certificates.
-    anywhere: OnceLock<Client>,
-    outside: OnceLock<Client>,
+    /// To anywhere, and to the internet only. Made on first use: each reads the system's certificates. Made anew when
+    /// connections that they keep are of no use any more.
+    anywhere: Mutex<Option<(u64, Client)>>,
+    outside: Mutex<Option<(u64, Client)>>,
 }
 
 impl Browser {
     pub fn new(dialer: Dialer, traffic: Traffic, user_agent: &str, families: [bool; 2]) -> Browser {
-        let (anywhere, outside) = (OnceLock::new(), OnceLock::new());
+        let (anywhere, outside) = (Mutex::default(), Mutex::default());
         Browser { dialer, traffic, user_agent: user_agent.into(), families, anywhere, outside }
     }
 
@@ -133,15 +134,21 @@ impl Browser {
         }
         let reach = self.reach(url, local)?;
         reach.check(url)?;
-        let slot = if local { &self.anywhere } else { &self.outside };
-        let client = match slot.get() {
-            Some(client) => client,
-            None => {
-                let made = self.client(reach)?;
-                slot.get_or_init(|| made)
+        Ok(self.kept_client(reach)?.get(url.clone()).send().await?)
+    }
+
+    fn kept_client(&self, reach: Reach) -> Result<Client, GetError> {
+        let slot = if reach.local { &self.anywhere } else { &self.outside };
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let era = self.dialer.era();
+        match &*slot {
+            Some((made, client)) if *made == era => Ok(client.clone()),
+            _ => {
+                let client = self.client(reach)?;
+                *slot = Some((era, client.clone()));
+                Ok(client)
             }
-        };
-        Ok(client.get(url.clone()).send().await?)
+        }
     }
 
     fn reach(&self, url: &Url, local: bool) -> Result<Reach, GetError> {

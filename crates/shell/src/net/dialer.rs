@@ -75,6 +75,11 @@ impl Dialer {
         interface.seen().is_none().then(|| format!("interface {} is away", interface.name()))
     }
 
+    /// Another number than before means that what was opened then is of no use any more.
+    pub(crate) fn era(&self) -> u64 {
+        self.0.interface.as_ref().map_or(0, Watched::era)
+    }
+
     /// Whether sockets are tied to the addresses of the interface only, which the system may not keep from leaving by
     /// another one.
     pub fn ties_by_address(&self) -> bool {

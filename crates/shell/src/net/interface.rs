@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 #[cfg(not(target_os = "linux"))]
 use std::thread;
@@ -57,12 +58,15 @@ pub fn names() -> Vec<String> {
 pub(super) struct Watched {
     name: String,
     seen: Mutex<Option<Seen>>,
+    /// Grows with each change.
+    era: AtomicU64,
 }
 
 impl Watched {
     pub(super) fn new(name: &str) -> Watched {
         // A system that does not tell is one where it is not seen.
-        Watched { name: name.to_owned(), seen: Mutex::new(look(name).unwrap_or_default()) }
+        let seen = Mutex::new(look(name).unwrap_or_default());
+        Watched { name: name.to_owned(), seen, era: AtomicU64::new(0) }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -71,6 +75,11 @@ impl Watched {
 
     pub(super) fn seen(&self) -> Option<Seen> {
         self.lock().clone()
+    }
+
+    /// How often sockets became of no use so far.
+    pub(super) fn era(&self) -> u64 {
+        self.era.load(Ordering::Acquire)
     }
 
     /// Looks again. True if sockets that were opened before are of no use any more, or new ones are.
@@ -83,6 +92,7 @@ impl Watched {
         };
         let changed = key(&seen) != key(&now);
         *seen = now;
+        self.era.fetch_add(u64::from(changed), Ordering::Release);
         changed
     }
 

@@ -32,9 +32,15 @@ fn nowhere() -> Policy {
     Policy { interface: Some("no-such-if0".into()), ..Policy::default() }
 }
 
+/// What is hard to put into a URL.
+const LOGIN: (&str, &str) = ("m:e", "p@ss/w%rd");
+
 fn by_proxy(url: SocketAddr, kind: ProxyKind) -> Policy {
     let (host, port) = (url.ip().to_string(), url.port());
-    let proxy = ProxyPolicy { kind, host, port, credentials: None, carries: Carries::ALL };
+    // The name of a user of an HTTP proxy ends at the first colon.
+    let user = if kind == ProxyKind::Http { "me" } else { LOGIN.0 };
+    let credentials = Some((user.to_owned(), LOGIN.1.to_owned()));
+    let proxy = ProxyPolicy { kind, host, port, credentials, carries: Carries::ALL };
     Policy { proxy: Some(proxy), ..Policy::default() }
 }
 
@@ -146,7 +152,7 @@ fn what_goes_by_a_proxy_opens_no_socket_of_its_own() {
     assert_eq!(words(Dialer::new(Policy::default()).dial_proxy()), "there is no proxy");
 }
 
-/// A proxy for HTTP and for SOCKS5 without credentials, good for one request: tells what it was asked for, and answers
+/// A proxy for HTTP and for SOCKS5, good for one request: tells what it was asked for, and answers
 /// with a page itself.
 fn proxy() -> (SocketAddr, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -159,8 +165,15 @@ fn proxy() -> (SocketAddr, Receiver<String>) {
         if first[0] == 5 {
             let mut greeting = [0; 1];
             stream.read_exact(&mut greeting).unwrap();
-            stream.read_exact(&mut vec![0; usize::from(greeting[0])]).unwrap();
-            stream.write_all(&[5, 0]).unwrap();
+            let mut methods = vec![0; usize::from(greeting[0])];
+            stream.read_exact(&mut methods).unwrap();
+            assert!(methods.contains(&2), "name and password are offered");
+            stream.write_all(&[5, 2]).unwrap();
+            let login = [&[1, 3], LOGIN.0.as_bytes(), &[9], LOGIN.1.as_bytes()].concat();
+            let mut said = vec![0; login.len()];
+            stream.read_exact(&mut said).unwrap();
+            assert_eq!(said, login);
+            stream.write_all(&[1, 0]).unwrap();
             let mut head = [0; 5];
             stream.read_exact(&mut head).unwrap();
             assert_eq!(head[3], 3, "a name, not an address");
@@ -175,7 +188,11 @@ fn proxy() -> (SocketAddr, Receiver<String>) {
         while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
             head.push(byte[0]);
         }
-        let _ = tell.send(String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned());
+        let head = String::from_utf8_lossy(&head).into_owned();
+        // "me:p@ss/w%rd"
+        let login = "proxy-authorization: Basic bWU6cEBzcy93JXJk";
+        assert!(first[0] == 5 || head.lines().any(|line| line.eq_ignore_ascii_case(login)), "{head}");
+        let _ = tell.send(head.lines().next().unwrap_or_default().to_owned());
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nde");
     });
     (addr, told)
