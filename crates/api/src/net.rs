@@ -90,19 +90,20 @@ impl Proxy {
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         // The password may hold an @ by mistake; a host never does.
         let (who, place) = rest.rsplit_once('@').map_or((None, rest), |(who, place)| (Some(who), place));
-        let credentials = who.map(|who| credentials(who).ok_or(like)).transpose()?;
+        let credentials = who.map(|who| credentials(who, kind).ok_or(like)).transpose()?;
         let (host, port) =
             host_and_port(place, usual).ok_or_else(|| format!("`{place}` is no host; {like}"))?;
         Ok(Proxy { kind, host, port, credentials, carries: Vec::new() })
     }
 }
 
-fn credentials(text: &str) -> Option<(String, String)> {
+fn credentials(text: &str, kind: ProxyKind) -> Option<(String, String)> {
     let (name, password) = text.split_once(':').unwrap_or((text, ""));
     let (name, password) = (decoded(name)?, decoded(password)?);
-    // RFC 1929: each has 1 to 255 bytes.
-    let fits = |text: &str| (1..=255).contains(&text.len());
-    (fits(&name) && fits(&password)).then_some((name, password))
+    // RFC 1929: each has 1 to 255 bytes. HTTP is content without a password (RFC 7617).
+    let least = usize::from(kind == ProxyKind::Socks5);
+    let fits = (1..=255).contains(&name.len()) && (least..=255).contains(&password.len());
+    fits.then_some((name, password))
 }
 
 fn decoded(text: &str) -> Option<String> {
@@ -153,7 +154,9 @@ mod tests {
     #[test]
     fn proxies_are_read() {
         let me = || Some(("me".to_owned(), "p@ss:w%".to_owned()));
+        let plain = Some(("me".to_owned(), String::new()));
         let rows = [
+            ("http://me@h:1", ProxyKind::Http, "h", 1, plain),
             ("socks5://127.0.0.1:9050", ProxyKind::Socks5, "127.0.0.1", 9050, None),
             ("SOCKS5h://host", ProxyKind::Socks5, "host", 1080, None),
             ("http://proxy.example:3128/", ProxyKind::Http, "proxy.example", 3128, None),

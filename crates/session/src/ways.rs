@@ -88,10 +88,20 @@ fn proxy(proxy: &Proxy) -> Result<ProxyPolicy, Refusal> {
     if proxy.host.is_empty() || proxy.port == 0 {
         return Err(Refusal::invalid("proxy", "it has no host or no port", remedy));
     }
-    // RFC 1929: each has 1 to 255 bytes.
-    let fits = |text: &String| (1..=255).contains(&text.len());
-    if proxy.credentials.as_ref().is_some_and(|(name, password)| !fits(name) || !fits(password)) {
-        return Err(Refusal::invalid("proxy", "name and password have 1 to 255 bytes each", remedy));
+    // RFC 1929: each has 1 to 255 bytes. HTTP (RFC 7617) is content without a password, and ends a name at a colon.
+    let socks = proxy.kind == ProxyKind::Socks5;
+    let fits = |(name, password): &(String, String)| {
+        let least = usize::from(socks);
+        (1..=255).contains(&name.len())
+            && (least..=255).contains(&password.len())
+            && (socks || !name.contains(':'))
+    };
+    if !proxy.credentials.as_ref().is_none_or(fits) {
+        return Err(Refusal::invalid(
+            "proxy",
+            "its name or password is empty, too long or has a colon",
+            remedy,
+        ));
     }
     let for_it = |what| proxy.carries.is_empty() || proxy.carries.contains(&what);
     Ok(ProxyPolicy {
