@@ -14,6 +14,7 @@
 
 mod client;
 mod dht;
+mod doctor;
 mod event;
 mod json;
 mod net;
@@ -28,6 +29,7 @@ pub use dht::{
     DhtAsk, DhtBinding, DhtFinding, DhtId, DhtKey, DhtNode, DhtRequest, DhtScrape, DhtSecret, DhtSign,
     DhtSigned, DhtSummary, IpFamily,
 };
+pub use doctor::{Answer, Check, Diagnosis, DoctorRequest, InterfaceState, ProxyState, SeenAs, Way, WayOf};
 pub use event::{Event, TrackerOutcome};
 pub use net::{Carried, NetOptions, Proxy, ProxyKind};
 pub use refusal::Refusal;

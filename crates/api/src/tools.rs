@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
 use crate::dht::{DhtFinding, DhtRequest, DhtSummary};
+use crate::doctor::{Diagnosis, DoctorRequest};
 use crate::json;
 use crate::net::NetOptions;
 use crate::refusal::Refusal;
@@ -48,6 +49,9 @@ pub trait Tools: Send + Sync {
 
     /// 32 secret random bytes, the seed of a key to sign items of the distributed hash table with.
     fn new_dht_key(&self) -> Result<[u8; 32], Refusal>;
+
+    /// Says what an engine would open, by which ways anything goes, how others see us, and whether anything leaks.
+    fn examine(&self, request: &DoctorRequest, cancel: &Cancel) -> Result<Diagnosis, Refusal>;
 
     /// Starts a tracker in this process.
     fn start_tracker(&self, options: &TrackerOptions) -> Result<Box<dyn RunningTracker>, Refusal>;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use piecemeal::{Session, default_pool_bytes, tools};
 use piecemeal_api::{
-    AnnounceRequest, Cancel, Client, CreateRequest, Created, DhtFinding, DhtRequest, DhtSummary,
-    EngineOptions, NetOptions, Refusal, RunningTracker, Tools, TrackerAnswer, TrackerOptions, Verdict,
-    VerifyRequest, Work,
+    AnnounceRequest, Cancel, Client, CreateRequest, Created, DhtFinding, DhtRequest, DhtSummary, Diagnosis,
+    DoctorRequest, EngineOptions, NetOptions, Refusal, RunningTracker, Tools, TrackerAnswer, TrackerOptions,
+    Verdict, VerifyRequest, Work,
 };
 use piecemeal_cli::ErrStream;
 
@@ -82,6 +82,10 @@ impl Tools for InProcess {
 
     fn new_dht_key(&self) -> Result<[u8; 32], Refusal> {
         tools::new_dht_key()
+    }
+
+    fn examine(&self, request: &DoctorRequest, cancel: &Cancel) -> Result<Diagnosis, Refusal> {
+        tools::examine(request, cancel)
     }
 
     fn start_tracker(&self, options: &TrackerOptions) -> Result<Box<dyn RunningTracker>, Refusal> {

@@ -48,6 +48,8 @@ pub enum Command {
     Peers(Peers),
     /// Run a tracker until Ctrl-C
     Tracker(Tracker),
+    /// See how this machine speaks to the network
+    Net(Net),
     /// Ask the distributed hash table: for nodes, for peers, for values stored there
     Dht(dht::Dht),
 }
@@ -158,33 +160,35 @@ pub struct Reach {
 
 /// By which ways anything is sent.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Ways into the network")]
 pub struct Ways {
     /// Send and receive by this interface alone, such as tun0; while it is away, nothing
-    #[arg(long, value_name = "NAME")]
+    #[arg(help_heading = WAYS, long, value_name = "NAME")]
     pub interface: Option<String>,
     /// Send from this address alone; once for IPv4, once for IPv6, and a family without is off
-    #[arg(long, value_name = "IP")]
+    #[arg(help_heading = WAYS, long, value_name = "IP")]
     pub bind: Vec<IpAddr>,
     /// Speak IPv4 alone
-    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    #[arg(help_heading = WAYS, short = '4', long, conflicts_with = "ipv6")]
     pub ipv4: bool,
     /// Speak IPv6 alone
-    #[arg(short = '6', long)]
+    #[arg(help_heading = WAYS, short = '6', long)]
     pub ipv6: bool,
     /// Send by a proxy: socks5://[NAME:PASSWORD@]HOST:PORT or http://HOST:PORT. What it cannot carry is off
-    #[arg(long, value_parser = Proxy::parse, value_name = "URL")]
+    #[arg(help_heading = WAYS, long, value_parser = Proxy::parse, value_name = "URL")]
     pub proxy: Option<Proxy>,
-    /// What goes by the proxy [default: all of them]
-    #[arg(long, value_parser = parse_carried, value_delimiter = ',', requires = "proxy", value_name = "peers,trackers,web,dht")]
+    /// What goes by the proxy, some of peers,trackers,web,dht [default: all]
+    #[arg(help_heading = WAYS, long, value_parser = parse_carried, value_delimiter = ',', requires = "proxy", value_name = "KINDS")]
     pub proxy_for: Vec<Carried>,
     /// How what peers are sent is marked (DSCP), 0 to 63; 0 is as all other traffic [default: 1, lower effort]
-    #[arg(long, value_parser = clap::value_parser!(u8).range(..64), value_name = "NUMBER")]
+    #[arg(help_heading = WAYS, long, value_parser = clap::value_parser!(u8).range(..64), value_name = "NUMBER")]
     pub dscp: Option<u8>,
     /// Ask this server for names of hosts, where --interface or --bind keeps the system from asking
-    #[arg(long, value_parser = parse_name_server, value_name = "IP[:PORT]")]
+    #[arg(help_heading = WAYS, long, value_parser = parse_name_server, value_name = "IP[:PORT]")]
     pub name_server: Option<SocketAddr>,
 }
+
+/// The heading of [`Ways`], which come with other options before and after.
+const WAYS: &str = "Ways into the network";
 
 /// What carries connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -385,6 +389,37 @@ pub struct Peers {
     pub json: bool,
     #[command(flatten)]
     pub ways: Ways,
+}
+
+/// `piecemeal net`
+#[derive(Args, Debug)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Net {
+    /// What to see.
+    #[command(subcommand)]
+    pub command: NetCommand,
+}
+
+/// What can be seen of the network.
+#[derive(Subcommand, Debug)]
+pub enum NetCommand {
+    /// Print what is open, by which ways anything goes, how others see us, and whether anything leaks
+    Doctor(Doctor),
+}
+
+/// `piecemeal net doctor`
+///
+/// Takes the options of `get`, and says what an engine with these would do: it starts one, without torrents.
+#[derive(Args, Debug)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub engine: Engine,
+    /// Wait this long for anybody out there
+    #[arg(long, value_parser = parse_span, value_name = "TIME", default_value = "15s")]
+    pub timeout: Duration,
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `piecemeal tracker`

@@ -15,6 +15,7 @@ mod fail;
 mod get;
 mod host;
 mod interrupt;
+mod net;
 mod peers;
 mod progress;
 mod seed;
@@ -73,6 +74,7 @@ fn command(command: &Command, tools: &dyn Tools, host: &mut Host, stop: &Interru
         Command::Verify(args) => verify::run(args, tools, host, stop),
         Command::Peers(args) => peers::run(args, tools, host, stop),
         Command::Tracker(args) => tracker::run(args, tools, host, stop),
+        Command::Net(args) => net::run(args, tools, host, stop),
         Command::Dht(args) => dht::run(args, tools, host, stop),
     }
 }

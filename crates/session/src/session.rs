@@ -45,6 +45,8 @@ pub struct Session {
     /// Held while a torrent is added, so that two cannot both find that they are the first.
     adding: Mutex<()>,
     listening: Vec<SocketAddr>,
+    /// Where datagrams are heard.
+    hearing: Vec<SocketAddr>,
     boot: [u8; 16],
     farewell: Mutex<Farewell>,
 }
@@ -83,7 +85,7 @@ impl Session {
         let kept = nodes_file.as_deref().map(nodes::load).unwrap_or_default();
         let shell = Arc::new(machine::start(options, kept.ids)?);
         shell.command(Command::Limits { down: limits.0, up: limits.1 });
-        let listening = shell.listening().to_vec();
+        let (listening, hearing) = (shell.listening().to_vec(), shell.hearing().to_vec());
         let shared = Arc::new(Shared {
             table: Mutex::default(),
             hub: Hub::default(),
@@ -108,6 +110,7 @@ impl Session {
             running: Mutex::new(Some(Running { shell, news, stop })),
             adding: Mutex::default(),
             listening,
+            hearing,
             boot: Shell::boot_id(),
             farewell: Mutex::default(),
         })
@@ -266,6 +269,11 @@ impl Session {
     /// Where peers can reach us; real ports, never 0.
     pub fn listening(&self) -> &[SocketAddr] {
         &self.listening
+    }
+
+    /// Where datagrams are heard; real ports, never 0.
+    pub(crate) fn hearing(&self) -> &[SocketAddr] {
+        &self.hearing
     }
 
     /// Where peers from outside reach us, if a router passes on to us what comes there.

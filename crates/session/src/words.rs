@@ -172,7 +172,7 @@ fn seconds(span: Duration) -> u32 {
 }
 
 /// `No space left on device (os error 28)` without what is in brackets.
-fn without_number(text: &str) -> &str {
+pub(crate) fn without_number(text: &str) -> &str {
     text.split(" (os error").next().unwrap_or(text)
 }
 

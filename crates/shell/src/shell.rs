@@ -75,6 +75,7 @@ pub enum ShellError {
 pub struct Shell {
     dialer: Dialer,
     listening: Vec<SocketAddr>,
+    hearing: Vec<SocketAddr>,
     mapping: Option<PortMapping>,
     inboxes: Inboxes,
     disk: Arc<DiskPool>,
@@ -114,6 +115,7 @@ impl Shell {
         let (doors, groups) = opened.map_err(|(addr, why)| ShellError::Listen { addr, why })?;
         let is_open = |door: &&Door| door.tcp.is_some() || utp.is_some();
         let listening: Vec<SocketAddr> = doors.iter().filter(is_open).map(|door| door.addr).collect();
+        let hearing = doors.iter().filter(|door| door.udp.is_some()).map(|door| door.addr).collect();
         wanted.listen = to_keep(wanted.listen, &doors).map_err(system("without randomness"))?;
         engine.port = wanted.listen.first().map_or(0, SocketAddr::port);
 
@@ -152,7 +154,7 @@ impl Shell {
         let loop_ends = spawn_loop(parts, move || build(engine, seed, pool_bufs))?;
         let orders = inboxes.orders.clone();
         dialer.watch(move || orders.push(Order::Interface)).map_err(system("a thread for the interface"))?;
-        Ok(Shell { dialer, listening, mapping, inboxes, disk, news, counters, loop_ends })
+        Ok(Shell { dialer, listening, hearing, mapping, inboxes, disk, news, counters, loop_ends })
     }
 
     /// What all its sockets are opened by.
@@ -163,6 +165,11 @@ impl Shell {
     /// The addresses listened on since the start, in the order of the settings; none if the interface was away then.
     pub fn listening(&self) -> &[SocketAddr] {
         &self.listening
+    }
+
+    /// Where datagrams are heard, likewise.
+    pub fn hearing(&self) -> &[SocketAddr] {
+        &self.hearing
     }
 
     /// Tells where a torrent lies; before the [`Command::Add`] of it. It is forgotten by itself with

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::cli::ask;
 use super::content::{Content, NAME, Shape, same};
 use super::net::{Host, Net};
 use super::peers::ours;
@@ -153,6 +154,13 @@ impl Watched {
         })
     }
 
+    /// Waits until a tracker is told to have done this.
+    fn hears(&mut self, outcome: &str) -> Result<()> {
+        self.until(LIMIT, "word of a tracker", |client| {
+            client.events("tracker").iter().any(|event| event["outcome"] == outcome)
+        })
+    }
+
     fn have_bytes(&self) -> u64 {
         let of = |event: &Value| event["status"]["have_bytes"].as_u64();
         self.events("snapshot").iter().filter_map(of).max().unwrap_or(0)
@@ -211,6 +219,14 @@ fn tracker(stage: &Stage<'_>, host: &Host, log: &str) -> Result<Running> {
     Ok(running)
 }
 
+fn start_proxy(stage: &Stage<'_>, host: &Host, at: SocketAddr, log: &str) -> Result<Running> {
+    let mut command = host.command("microsocks");
+    command.args(["-i", &at.ip().to_string(), "-p", &at.port().to_string()]);
+    let running = Running::start("microsocks", command, &stage.dir.join(log))?;
+    stage.wait_for_port(at, LIMIT)?;
+    Ok(running)
+}
+
 fn by_interface(stage: &Stage<'_>) -> Result<String> {
     if let Some(why) = lacking(stage, &["nft"])? {
         return Ok(why);
@@ -254,6 +270,8 @@ fn by_interface(stage: &Stage<'_>) -> Result<String> {
     leech.0.finish(LIMIT)?;
     counter.must_be_zero("started again, and done")?;
     same(&dir, &target)?;
+    examine_interface(stage)?;
+    counter.must_be_zero("examined")?;
     let bad_log = seeds.pop().map(|bad| bad.events("snapshot"));
     let sent = |event: &Value| event["status"]["totals"]["uploaded"].as_u64().unwrap_or(0);
     if bad_log.iter().flatten().map(sent).any(|sent| sent > 0) {
@@ -264,6 +282,21 @@ fn by_interface(stage: &Stage<'_>) -> Result<String> {
         first.as_secs_f64(),
         second.as_secs_f64()
     ))
+}
+
+fn examine_interface(stage: &Stage<'_>) -> Result<()> {
+    let found = doctor(stage, &["--interface", TUNNEL], true)?;
+    let interface = &found["interface"];
+    if interface["tied"] != true || interface["addrs"].as_array().is_none_or(Vec::is_empty) {
+        bail!("the doctor does not see the interface: {found}");
+    }
+    doctor(stage, &["--interface", "tun9"], false).map(drop)
+}
+
+/// What `net doctor` finds, and whether it is content.
+fn doctor(stage: &Stage<'_>, args: &[&str], well: bool) -> Result<Value> {
+    let words = [&["net", "doctor", "--json", "--timeout=2s"][..], args].concat();
+    ask(stage, &words, LIMIT)?.expect(i32::from(!well), "net doctor")?.json()
 }
 
 /// A client that starts without its interface, gets it, loses it, gets it back, and loses it for good. Tells how long it
@@ -304,14 +337,8 @@ fn by_proxy(stage: &Stage<'_>) -> Result<String> {
     // Everything but the way to the proxy; what stays inside the host, too, or a name server there could ask on.
     let rule = format!("ip daddr {} tcp dport {} accept;\n", proxy.ip(), proxy.port());
     let counter = Counter::set(near, &rule)?;
-    let start_proxy = |log: &str| -> Result<Running> {
-        let mut command = middle.command("microsocks");
-        command.args(["-i", &proxy.ip().to_string(), "-p", &proxy.port().to_string()]);
-        let running = Running::start("microsocks", command, &stage.dir.join(log))?;
-        stage.wait_for_port(proxy, LIMIT)?;
-        Ok(running)
-    };
-    let mut running = start_proxy("proxy.log")?;
+    let start_proxy = |log| start_proxy(stage, middle, proxy, log);
+    let running = start_proxy("proxy.log")?;
     let _tracker = tracker(stage, far, "tracker")?;
     let urls = [
         format!("http://{}:6969/announce", far.ip()),
@@ -327,28 +354,37 @@ fn by_proxy(stage: &Stage<'_>) -> Result<String> {
     let peer = format!("--peer={}:6881", far.ip());
     let node = format!("--dht-node={}:6881", far.ip());
     let get = ["get", torrent, "-o", to, "--json", &by, &peer, &node, "--dht-node=router.invalid:6881"];
-    for (name, dies) in [("first", true), ("restarted", false)] {
+    let alive = |name: &str| -> Result<Watched> {
         let mut leech = Watched::start(stage, near, name, &get)?;
-        leech.until(LIMIT, "answer of the tracker by the proxy", |leech| {
-            leech.events("tracker").iter().any(|event| event["outcome"] == "answered")
-        })?;
+        leech.hears("answered")?;
         counter.must_be_zero("the tracker answered by the proxy")?;
-        if dies {
-            running.signal(rustix::process::Signal::KILL);
+        Ok(leech)
+    };
+    let examined = |well: bool| -> Result<()> {
+        let found = doctor(stage, &[&by, &node], well)?;
+        if found["proxy"]["connects"]["error"].is_null() != well {
+            bail!("the doctor is wrong about the proxy: {found}");
         }
-        thread::sleep(QUIET);
-        counter.must_be_zero(if dies { "the proxy died" } else { "restarted" })?;
-        leech.0.interrupt(LIMIT)?;
-        counter.must_be_zero("left")?;
-        if dies {
-            let mut leech = Watched::start(stage, near, "dead", &get)?;
-            leech.until(LIMIT, "failure", |leech| {
-                leech.events("tracker").iter().any(|event| event["outcome"] == "failed")
-            })?;
-            leech.0.interrupt(LIMIT)?;
-            counter.must_be_zero("started with a dead proxy")?;
-            running = start_proxy("proxy-again.log")?;
-        }
-    }
+        counter.must_be_zero("examined")
+    };
+    let mut leech = alive("first")?;
+    running.signal(rustix::process::Signal::KILL);
+    thread::sleep(QUIET);
+    counter.must_be_zero("the proxy died")?;
+    leech.0.interrupt(LIMIT)?;
+    counter.must_be_zero("left")?;
+    examined(false)?;
+
+    let mut leech = Watched::start(stage, near, "dead", &get)?;
+    leech.hears("failed")?;
+    leech.0.interrupt(LIMIT)?;
+    counter.must_be_zero("started with a dead proxy")?;
+
+    let _running = start_proxy("proxy-again.log")?;
+    let mut leech = alive("restarted")?;
+    thread::sleep(QUIET);
+    leech.0.interrupt(LIMIT)?;
+    counter.must_be_zero("left again")?;
+    examined(true)?;
     Ok("0 packets to anybody but the proxy".to_owned())
 }

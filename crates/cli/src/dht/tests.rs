@@ -45,6 +45,9 @@ impl Tools for Answers {
     fn fetch_torrent(&self, _: &str, _: &NetOptions, _: &Cancel) -> Result<Vec<u8>, Refusal> {
         Err(Refusal::Closed)
     }
+    fn examine(&self, _: &DoctorRequest, _: &Cancel) -> Result<Diagnosis, Refusal> {
+        unreachable!()
+    }
     fn start_tracker(&self, _: &TrackerOptions) -> Result<Box<dyn RunningTracker>, Refusal> {
         Err(Refusal::Closed)
     }

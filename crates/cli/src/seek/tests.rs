@@ -164,6 +164,9 @@ impl Tools for Engine {
     fn new_dht_key(&self) -> Result<[u8; 32], Refusal> {
         Err(Refusal::Closed)
     }
+    fn examine(&self, _: &DoctorRequest, _: &Cancel) -> Result<Diagnosis, Refusal> {
+        unreachable!()
+    }
     fn start_tracker(&self, _: &TrackerOptions) -> Result<Box<dyn RunningTracker>, Refusal> {
         Err(Refusal::Closed)
     }

@@ -6,6 +6,7 @@
 mod announce;
 mod create;
 mod dht;
+mod doctor;
 mod fetch;
 mod verify;
 
@@ -23,6 +24,7 @@ use crate::words;
 pub use announce::announce_all;
 pub use create::create;
 pub use dht::{dht, new_dht_key};
+pub use doctor::examine;
 pub use fetch::fetch_torrent;
 pub use verify::verify;
 
