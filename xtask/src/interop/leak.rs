@@ -37,7 +37,12 @@ const TUNNEL: &str = "tun0";
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    vec![Case::new("net/leak-interface", by_interface), Case::new("net/leak-proxy", by_proxy)]
+    let by = |carrier: &'static str| move |stage: &Stage<'_>| by_interface(stage, carrier);
+    vec![
+        Case::new("net/leak-interface/tcp", by("tcp")),
+        Case::new("net/leak-interface/utp", by("utp")),
+        Case::new("net/leak-proxy", by_proxy),
+    ]
 }
 
 fn lacking(stage: &Stage<'_>, programs: &[&str]) -> Result<Option<String>> {
@@ -227,7 +232,7 @@ fn start_proxy(stage: &Stage<'_>, host: &Host, at: SocketAddr, log: &str) -> Res
     Ok(running)
 }
 
-fn by_interface(stage: &Stage<'_>) -> Result<String> {
+fn by_interface(stage: &Stage<'_>, carrier: &str) -> Result<String> {
     if let Some(why) = lacking(stage, &["nft"])? {
         return Ok(why);
     }
@@ -261,7 +266,7 @@ fn by_interface(stage: &Stage<'_>) -> Result<String> {
 
     let peers = [format!("{far}:6881"), format!("{}:6881", bad.ip())].map(|addr| format!("--peer={addr}"));
     let node = format!("--dht-node={}:6881", bad.ip());
-    let tied = ["--interface", TUNNEL, "--dht-node=router.example:6881", &node];
+    let tied = ["--interface", TUNNEL, "--dht-node=router.example:6881", &node, "--transport", carrier];
     let get = [&["get", torrent, "-o", to, "--json", &peers[0], &peers[1]][..], &tied[..]].concat();
     let [first, second] = lose_and_find(stage, &get, &counter)?;
 

@@ -6,7 +6,8 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -21,6 +22,9 @@ const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 /// Connections the system keeps for us until we accept them; it cuts this to its own bound.
 pub(crate) const BACKLOG: i32 = 1024;
 
+/// A proxy whose name could not be looked up is looked for again after this.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 /// Opens the sockets of one engine or one errand, all by the same policy. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Dialer(Arc<Inner>);
@@ -31,27 +35,32 @@ struct Inner {
     interface: Option<Watched>,
     /// Sockets cannot be tied to the interface itself, only to its addresses.
     by_address: bool,
-    /// Where the proxy is, or why that is not known.
-    proxy: Option<Result<SocketAddr, String>>,
+    /// Where the proxy is.
+    proxy: Mutex<Place>,
+}
+
+/// What is known of where the proxy is.
+#[derive(Debug)]
+struct Place {
+    found: Result<SocketAddr, String>,
+    /// When that was found out, or began to be.
+    since: Instant,
 }
 
 impl Dialer {
     /// By this policy. Looks whether its interface is there, and up the name of its proxy, which may take some seconds.
     pub fn new(policy: Policy) -> Dialer {
+        let by_address = policy.interface.is_some() && !can_tie();
+        Dialer::tied_by(policy, by_address)
+    }
+
+    /// The same, where sockets can be tied to addresses only, or to the interface itself.
+    pub(super) fn tied_by(policy: Policy, by_address: bool) -> Dialer {
         let interface = policy.interface.as_deref().map(Watched::new);
-        let by_address = interface.is_some() && !can_tie();
-        let first = Dialer(Arc::new(Inner { policy, interface, by_address, proxy: None }));
-        let Some(proxy) = &first.0.policy.proxy else { return first };
-        let found = names::look_up(&first, &proxy.host)
-            .map(|all| all.into_iter().find(|ip| first.0.policy.speaks(ip.is_ipv4())));
-        let found = match found {
-            Ok(Some(ip)) => Ok(SocketAddr::new(ip, proxy.port)),
-            Ok(None) => Err(format!("the proxy {} has no address that may be used", proxy.host)),
-            Err(why) => Err(format!("the proxy {}: {why}", proxy.host)),
-        };
-        let Inner { policy, interface, by_address, .. } =
-            Arc::try_unwrap(first.0).expect("it was just made and lent to nobody");
-        Dialer(Arc::new(Inner { policy, interface, by_address, proxy: Some(found) }))
+        let proxy = Mutex::new(Place { found: Err("there is no proxy".to_owned()), since: Instant::now() });
+        let dialer = Dialer(Arc::new(Inner { policy, interface, by_address, proxy }));
+        dialer.find_proxy();
+        dialer
     }
 
     /// What it obeys.
@@ -86,16 +95,39 @@ impl Dialer {
         self.0.by_address
     }
 
-    /// Where the proxy is.
+    /// Where the proxy is. If its name could not be looked up, that is tried again now and then, on a thread of its own.
     ///
     /// # Errors
-    /// The policy names none, or its host's name could not be looked up.
+    /// The policy names none, or its host's name could not be looked up yet.
     pub fn proxy(&self) -> io::Result<SocketAddr> {
-        match &self.0.proxy {
-            Some(Ok(addr)) => Ok(*addr),
-            Some(Err(why)) => Err(io::Error::new(io::ErrorKind::HostUnreachable, why.clone())),
-            None => Err(io::Error::new(io::ErrorKind::Unsupported, "there is no proxy")),
+        let mut place = self.place();
+        let Err(why) = &place.found else { return place.found.clone().map_err(io::Error::other) };
+        let why = io::Error::new(io::ErrorKind::HostUnreachable, why.clone());
+        if self.policy().proxy.is_some() && self.away().is_none() && place.since.elapsed() >= LOOK_AGAIN {
+            place.since = Instant::now();
+            let again = self.clone();
+            // Without a thread it is tried again later.
+            let _ =
+                std::thread::Builder::new().name("piecemeal-names".into()).spawn(move || again.find_proxy());
         }
+        Err(why)
+    }
+
+    /// Looks up where the proxy is. Blocks.
+    fn find_proxy(&self) {
+        let Some(proxy) = &self.policy().proxy else { return };
+        let found = names::look_up(self, &proxy.host)
+            .map(|all| all.into_iter().find(|ip| self.policy().speaks(ip.is_ipv4())));
+        let found = match found {
+            Ok(Some(ip)) => Ok(SocketAddr::new(ip, proxy.port)),
+            Ok(None) => Err(format!("the proxy {} has no address that may be used", proxy.host)),
+            Err(why) => Err(format!("the proxy {}: {why}", proxy.host)),
+        };
+        self.place().found = found;
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.0.proxy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls `changed` on a thread of its own when the interface goes, comes, or is made anew; not at all where the

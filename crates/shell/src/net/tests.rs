@@ -106,6 +106,37 @@ fn sockets_are_tied_to_the_interface() {
 }
 
 #[test]
+fn where_sockets_cannot_be_tied_they_are_bound_to_the_address() {
+    let dialer = Dialer::tied_by(on_loopback(Policy { ipv6: false, ..Policy::default() }), true);
+    assert!(dialer.ties_by_address());
+    let listener = dialer.listen("0.0.0.0:0".parse().unwrap()).unwrap();
+    let to = listener.local_addr().unwrap();
+    assert_eq!(to.ip(), ip("127.0.0.1"), "all addresses means those of the interface");
+    let ours = dialer.dial(PEERS, to).unwrap();
+    assert_eq!(ours.local_addr().unwrap().ip(), ip("127.0.0.1"));
+    let away = Dialer::tied_by(nowhere(), true);
+    assert_eq!(words(away.dial(PEERS, to)), "interface no-such-if0 is away");
+    assert_eq!(words(away.listen(to)), "interface no-such-if0 is away");
+}
+
+#[test]
+fn a_proxy_of_an_unknown_name_is_no_way() {
+    let (server, _told) = name_server();
+    let by = |host: &str| {
+        let carries = Carries::ALL;
+        let (kind, host) = (ProxyKind::Socks5, host.to_owned());
+        let proxy = ProxyPolicy { kind, host, port: 1080, credentials: None, carries };
+        Dialer::new(Policy { proxy: Some(proxy), name_server: Some(server), ..Policy::default() })
+    };
+    assert_eq!(by("tracker.example").proxy().unwrap(), "1.2.3.4:1080".parse().unwrap());
+    let unknown = by("other.example");
+    assert_eq!(words(unknown.proxy()), "the proxy other.example: no such host");
+    assert_eq!(words(unknown.dial_proxy()), "the proxy other.example: no such host");
+    let said = crate::http::get(&unknown, "http://127.0.0.1:1/announce", 100, AGES);
+    assert_eq!(said.unwrap_err().to_string(), "the proxy other.example: no such host");
+}
+
+#[test]
 fn without_its_interface_nothing_is_opened() {
     let dialer = Dialer::new(nowhere());
     let (addr, away) = ("127.0.0.1:1".parse().unwrap(), "interface no-such-if0 is away");
