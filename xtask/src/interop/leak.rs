@@ -268,7 +268,7 @@ fn by_interface(stage: &Stage<'_>, carrier: &str) -> Result<String> {
     let node = format!("--dht-node={}:6881", bad.ip());
     let tied = ["--interface", TUNNEL, "--dht-node=router.example:6881", &node, "--transport", carrier];
     let get = [&["get", torrent, "-o", to, "--json", &peers[0], &peers[1]][..], &tied[..]].concat();
-    let [first, second] = lose_and_find(stage, &get, &counter)?;
+    let times = lose_and_find(stage, &get, &counter)?;
 
     let _tunnel = Tunnel::lay(near, good)?;
     let mut leech = Watched::start(stage, near, "again", &get)?;
@@ -282,11 +282,8 @@ fn by_interface(stage: &Stage<'_>, carrier: &str) -> Result<String> {
     if bad_log.iter().flatten().map(sent).any(|sent| sent > 0) {
         bail!("the seed on the other side sent something");
     }
-    Ok(format!(
-        "moving after {:.1} and {:.1} s; 0 packets elsewhere",
-        first.as_secs_f64(),
-        second.as_secs_f64()
-    ))
+    let times: Vec<_> = times.iter().map(|time| format!("{:.1}", time.as_secs_f64())).collect();
+    Ok(format!("moving after {} s; 0 packets elsewhere", times.join(", ")))
 }
 
 fn examine_interface(stage: &Stage<'_>) -> Result<()> {
@@ -304,9 +301,9 @@ fn doctor(stage: &Stage<'_>, args: &[&str], well: bool) -> Result<Value> {
     ask(stage, &words, LIMIT)?.expect(i32::from(!well), "net doctor")?.json()
 }
 
-/// A client that starts without its interface, gets it, loses it, gets it back, and loses it for good. Tells how long it
-/// took to move each time it was there.
-fn lose_and_find(stage: &Stage<'_>, get: &[&str], counter: &Counter<'_>) -> Result<[Duration; 2]> {
+/// A client that starts without its interface, gets it, loses it and gets it back twice, the second time as another one.
+/// Tells how long it took to move each time it was there.
+fn lose_and_find(stage: &Stage<'_>, get: &[&str], counter: &Counter<'_>) -> Result<[Duration; 3]> {
     let (near, good) = (stage.host(0), stage.host(1));
     let mut leech = Watched::start(stage, near, "away", get)?;
     leech.interface(1, false)?;
@@ -328,9 +325,13 @@ fn lose_and_find(stage: &Stage<'_>, get: &[&str], counter: &Counter<'_>) -> Resu
     leech.interface(5, false)?;
     thread::sleep(QUIET);
     counter.must_be_zero("interface gone")?;
+
+    let _tunnel = Tunnel::lay(near, good)?;
+    leech.interface(6, true)?;
+    let third = leech.moves(BACK).context("the interface was made anew")?;
     leech.0.interrupt(LIMIT)?;
     counter.must_be_zero("left")?;
-    Ok([first, second])
+    Ok([first, second, third])
 }
 
 fn by_proxy(stage: &Stage<'_>) -> Result<String> {

@@ -46,12 +46,15 @@ pub(crate) struct Presence {
     pub(super) again: Option<Time>,
     /// Doors are to be opened then.
     shut: bool,
+    /// Ends of connections by uTP that went with the interface, to be told once it is back: until it hears of it, the
+    /// other end takes us for connected, and refuses us. One small datagram for each of the last connections.
+    farewells: Vec<(SocketAddr, Vec<u8>)>,
 }
 
 impl Presence {
     /// As wanted; no port is 0.
     pub(crate) fn new(dialer: Dialer, wanted: Wanted) -> Presence {
-        Presence { dialer, wanted, again: None, shut: false }
+        Presence { dialer, wanted, again: None, shut: false, farewells: Vec::new() }
     }
 
     /// Has the poll watch doors and groups.
@@ -119,10 +122,14 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         let away = self.presence.dialer.away();
         let why = away.clone().unwrap_or_else(|| "the interface was made anew".to_owned());
         self.listeners.clear();
-        self.datagrams = DatagramSockets::default();
         for slot in self.conns.slots() {
             self.lose(slot, Goodbye::Failed(why.clone()));
         }
+        let farewells = self.datagrams.unsaid(self.now);
+        if !farewells.is_empty() {
+            self.presence.farewells = farewells;
+        }
+        self.datagrams = DatagramSockets::default();
         self.presence.again = None;
         self.tell_of_interface();
         if away.is_none() {
@@ -136,7 +143,12 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             return;
         }
         self.presence.again = None;
-        if self.presence.shut { self.listen_again() } else { self.reconnect() }
+        if self.presence.shut {
+            return self.listen_again();
+        }
+        self.say_farewells();
+        self.presence.farewells.clear();
+        self.reconnect();
     }
 
     fn listen_again(&mut self) {
@@ -146,7 +158,17 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         self.presence.again = Some(self.now + if watched.is_err() { LISTEN_AGAIN } else { SETTLED });
         let Ok((listeners, datagrams)) = watched else { return };
         (self.listeners, self.datagrams) = (listeners, datagrams);
+        self.say_farewells();
         self.reconnect();
+    }
+
+    /// Told twice, in case there was no route yet; what is told once too often is passed over.
+    fn say_farewells(&mut self) {
+        for (to, bytes) in &self.presence.farewells {
+            if self.datagrams.send(*to, bytes).is_ok() {
+                self.stats.datagrams_out += 1;
+            }
+        }
     }
 
     /// Has each torrent try its peers and trackers anew.

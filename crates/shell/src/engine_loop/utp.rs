@@ -59,6 +59,20 @@ impl super::datagrams::DatagramSockets {
         self.sockets.get_mut(socket)?.streams.as_mut()
     }
 
+    /// What streams still have to say, in single datagrams: where all were ended, a reset of each.
+    pub(super) fn unsaid(&mut self, now: Time) -> Vec<(SocketAddr, Vec<u8>)> {
+        let mut all = Vec::new();
+        for streams in self.sockets.iter_mut().filter_map(|socket| socket.streams.as_mut()) {
+            // What is held was not the end of anything.
+            streams.held = None;
+            while let Some(run) = streams.utp.poll_transmit(now, &mut streams.buf) {
+                let bytes = run.segment.unwrap_or(streams.buf.len()).max(1);
+                all.extend(streams.buf.chunks(bytes).map(|packet| (run.to, packet.to_vec())));
+            }
+        }
+        all
+    }
+
     /// When a stream has something to do.
     pub(super) fn utp_due(&self) -> Time {
         let streams = self.sockets.iter().filter_map(|socket| socket.streams.as_ref());
