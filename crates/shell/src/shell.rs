@@ -34,7 +34,7 @@ const MIN_POOL_BUFS: usize = 64;
 /// What a shell is made of.
 #[derive(Clone, Debug)]
 pub struct ShellSettings {
-    /// The engine's; `port` is filled in from the first of `listen`.
+    /// The engine's; `port` is filled in from the first of `listen`, and 0 where nobody can call us.
     pub engine: Settings,
     /// Opens all sockets; its policy decides what is opened at all.
     pub dialer: Dialer,
@@ -117,7 +117,9 @@ impl Shell {
         let listening: Vec<SocketAddr> = doors.iter().filter(is_open).map(|door| door.addr).collect();
         let hearing = doors.iter().filter(|door| door.udp.is_some()).map(|door| door.addr).collect();
         wanted.listen = to_keep(wanted.listen, &doors).map_err(system("without randomness"))?;
-        engine.port = wanted.listen.first().map_or(0, SocketAddr::port);
+        // A port that nobody can call by the proxy is nobody's to know.
+        let called = dialer.way(Traffic::Incoming).is_direct();
+        engine.port = wanted.listen.first().filter(|_| called).map_or(0, SocketAddr::port);
 
         let (poll, bell) = poll_with_bell().map_err(system("the event loop"))?;
         let inboxes = inboxes(&bell);

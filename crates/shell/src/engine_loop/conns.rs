@@ -9,6 +9,8 @@ use piecemeal_metainfo::Time;
 use piecemeal_transport::mse::Ciphers;
 use piecemeal_transport::utp::UtpId;
 
+use super::proxied::Asking;
+
 /// Bits of a [`ConnId`] that are the slot: a million connections, far beyond what a process has handles for.
 const SLOT_BITS: u32 = 20;
 
@@ -51,6 +53,8 @@ pub(super) struct Conn {
     pub(super) owner: Owner,
     /// Set until the dial has ended.
     pub(super) dialing: Option<Dialing>,
+    /// Set until the proxy, if it goes by one, has connected.
+    pub(super) asking: Option<Box<Asking>>,
     /// The socket may have bytes: an edge came, and no read told otherwise since.
     pub(super) readable: bool,
     /// The other side sent its last byte; a read tells nothing until it returns 0.
@@ -113,6 +117,7 @@ impl Conns {
             owner: Owner::Front,
             writable: dialing.is_none(),
             dialing,
+            asking: None,
             readable: false,
             read_closed: false,
             failed: false,

@@ -6,13 +6,14 @@
 //!
 //! - `conns`: the connections by slot. - `datagrams`: UDP. - `utp`: connections over UDP. - `sockets`: accepting, dialing,
 //!   reading. - `settle`: what the engine wants done.
-//! - `presence`: what is listened on, as the interface comes and goes.
+//! - `presence`: what is listened on, as the interface comes and goes. - `proxied`: dials by way of a proxy.
 //!
 //! The loop sleeps until a socket is ready, a mailbox has something, or something is due, and never wakes otherwise.
 
 mod conns;
 mod datagrams;
 mod presence;
+mod proxied;
 mod settle;
 mod sockets;
 mod stats;
@@ -44,6 +45,7 @@ use crate::tcp::{Door, Spare};
 use conns::{Conns, Slot};
 use datagrams::DatagramSockets;
 pub(crate) use presence::{Presence, Wanted, open};
+use proxied::Missing;
 pub(crate) use stats::Counters;
 pub use stats::Stats;
 
@@ -58,8 +60,10 @@ const BEAT_PAUSE: Duration = Duration::from_millis(10);
 const QUIET_NEWS: Duration = Duration::from_millis(50);
 
 const WAKER: Token = Token(usize::MAX);
+/// Looks whether the proxy is back.
+const PROBE: Token = Token(WAKER.0 - 1);
 /// Listeners are numbered downwards from here, connections upwards from 0.
-const FIRST_LISTENER: usize = usize::MAX - 1;
+const FIRST_LISTENER: usize = PROBE.0 - 1;
 
 /// What is said to a loop from outside.
 pub(crate) enum Order {
@@ -117,6 +121,8 @@ pub(crate) struct EngineLoop<F, D> {
     spare: Spare,
     conns: Conns,
     dials: BTreeSet<(Time, ConnId)>,
+    /// Set while the proxy cannot be reached.
+    missing: Option<Missing>,
     /// Connections to read from; each at most once.
     ready: Vec<Slot>,
     /// Connections to write to; each at most once.
@@ -205,6 +211,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             spare: Spare::new(),
             conns: Conns::default(),
             dials: BTreeSet::new(),
+            missing: None,
             ready: Vec::new(),
             to_write: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into(),
@@ -245,6 +252,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             self.read_datagrams();
             self.read_sockets();
             self.end_dials();
+            self.look_for_proxy();
             self.beat();
             self.settle();
             self.transmit();
@@ -285,8 +293,15 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         }
         let dials = self.dials.first().map(|(give_up, _)| *give_up);
         let quiet = self.quiet_since.map(|since| since + QUIET_NEWS);
-        let others =
-            [dials, self.accept_again, self.presence.again, quiet, self.stop, Some(self.datagrams.utp_due())];
+        let others = [
+            dials,
+            self.accept_again,
+            self.presence.again,
+            quiet,
+            self.stop,
+            Some(self.datagrams.utp_due()),
+            self.missing.as_ref().map(Missing::due),
+        ];
         let due = others.into_iter().flatten().fold(self.beat_due(), Time::min);
         (due != Time::NEVER).then(|| due.since(self.clock.now()))
     }

@@ -130,7 +130,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             self.presence.farewells = farewells;
         }
         self.datagrams = DatagramSockets::default();
-        self.presence.again = None;
+        (self.presence.again, self.missing) = (None, None);
         self.tell_of_interface();
         if away.is_none() {
             self.listen_again();
@@ -172,7 +172,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
     }
 
     /// Has each torrent try its peers and trackers anew.
-    fn reconnect(&mut self) {
+    pub(super) fn reconnect(&mut self) {
         self.stirred = true;
         for torrent in self.seated.clone() {
             self.front.on_command(self.now, Command::Change(torrent, Change::Reconnect));

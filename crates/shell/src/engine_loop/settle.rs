@@ -151,7 +151,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         }
     }
 
-    fn list_to_read(&mut self, slot: Slot) {
+    pub(super) fn list_to_read(&mut self, slot: Slot) {
         if let Some(conn) = self.conns.get(slot).filter(|conn| !conn.listed) {
             conn.listed = true;
             self.ready.push(slot);

@@ -16,6 +16,7 @@ use super::conns::{Conn, Dialing, Link, Owner, Slot};
 use super::utp::End;
 use super::{EngineLoop, FIRST_LISTENER, SCRATCH_BYTES, WAKER, to_owner};
 use crate::driven::{Data, Front};
+use crate::net::{Traffic, Way};
 use crate::tcp;
 
 /// What one connection may read a turn before others have theirs.
@@ -37,6 +38,9 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             return;
         }
         if self.datagrams.on_event(event) {
+            return;
+        }
+        if self.on_probe_event(event) {
             return;
         }
         let slot = Slot(token.0);
@@ -100,6 +104,9 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         let give_up = self.now + patience;
         let dialing = Dialing { dial, give_up };
         let begun = match carrier {
+            Carrier::Tcp if self.presence.dialer.way(Traffic::PeersTcp) == Way::Proxy => {
+                self.dial_by_proxy(to, dialing)
+            }
             Carrier::Tcp => {
                 tcp::dial(&self.presence.dialer, to).map_err(|why| why.to_string()).and_then(|stream| {
                     self.watch(stream, Some(dialing)).ok_or_else(|| "too many connections".to_owned())
@@ -122,13 +129,17 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         {
             self.dials.remove(&(give_up, id));
             if let Some(slot) = self.conns.slot_of(id) {
-                self.lose(slot, Goodbye::Failed("nobody answered".into()));
+                let why = self.too_long(slot);
+                self.lose(slot, Goodbye::Failed(why));
             }
         }
     }
 
     fn on_dial_event(&mut self, slot: Slot) {
         let Some(conn) = self.conns.get(slot) else { return };
+        if conn.asking.is_some() {
+            return self.ask_proxy(slot);
+        }
         let Link::Tcp(stream) = &conn.link else { return };
         match tcp::dialed(stream) {
             Ok(()) => self.stands(slot),
@@ -150,7 +161,11 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         self.carry();
     }
 
-    fn watch(&mut self, mut stream: TcpStream, dialing: Option<Dialing>) -> Option<(Slot, ConnId)> {
+    pub(super) fn watch(
+        &mut self,
+        mut stream: TcpStream,
+        dialing: Option<Dialing>,
+    ) -> Option<(Slot, ConnId)> {
         let slot = self.conns.next_slot()?;
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(slot.0), both).ok()?;

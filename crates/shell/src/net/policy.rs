@@ -6,6 +6,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use piecemeal_transport::proxy;
+
 /// DSCP "lower effort" (RFC 8622): where a network looks at it at all, everybody else goes first.
 pub const LOW_EFFORT: u8 = 1;
 
@@ -48,6 +50,17 @@ pub struct ProxyPolicy {
     pub credentials: Option<(String, String)>,
     /// What goes by it. All else goes as if there were none.
     pub carries: Carries,
+}
+
+impl ProxyPolicy {
+    /// What is spoken to it, and who we are to it.
+    pub(crate) fn language(&self) -> proxy::Proxy {
+        let auth = self.credentials.clone().map(|(user, password)| proxy::Credentials { user, password });
+        match self.kind {
+            ProxyKind::Socks5 => proxy::Proxy::Socks5 { auth },
+            ProxyKind::Http => proxy::Proxy::HttpConnect { auth },
+        }
+    }
 }
 
 /// The language of a proxy.
