@@ -45,7 +45,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-fn lacking(stage: &Stage<'_>, programs: &[&str]) -> Result<Option<String>> {
+pub(super) fn lacking(stage: &Stage<'_>, programs: &[&str]) -> Result<Option<String>> {
     if stage.net == Net::Loopback {
         return Ok(Some("left out: it wants hosts with addresses of their own".to_owned()));
     }
@@ -56,14 +56,14 @@ fn lacking(stage: &Stage<'_>, programs: &[&str]) -> Result<Option<String>> {
 }
 
 /// Packets that a host sent where it must not.
-struct Counter<'a> {
+pub(super) struct Counter<'a> {
     host: &'a Host,
 }
 
 impl<'a> Counter<'a> {
     /// Counts what goes out by `rule`. What the kernel says by itself of IPv6 (neighbours, routers, groups) is not
     /// counted.
-    fn set(host: &'a Host, rule: &str) -> Result<Counter<'a>> {
+    pub(super) fn set(host: &'a Host, rule: &str) -> Result<Counter<'a>> {
         let table = format!(
             "table inet leak {{\n chain out {{\n type filter hook output priority 0;\n \
              meta l4proto ipv6-icmp accept;\n {rule} counter;\n }}\n}}\n"
@@ -87,7 +87,7 @@ impl<'a> Counter<'a> {
         Counter::set(host, rule)
     }
 
-    fn must_be_zero(&self, when: &str) -> Result<()> {
+    pub(super) fn must_be_zero(&self, when: &str) -> Result<()> {
         let output =
             self.host.command("nft").args(["list", "table", "inet", "leak"]).output().context("nft")?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -136,10 +136,10 @@ impl Drop for Tunnel<'_> {
 }
 
 /// A client that is watched by its JSON.
-struct Watched(Running);
+pub(super) struct Watched(pub(super) Running);
 
 impl Watched {
-    fn start(stage: &Stage<'_>, host: &Host, name: &str, args: &[&str]) -> Result<Watched> {
+    pub(super) fn start(stage: &Stage<'_>, host: &Host, name: &str, args: &[&str]) -> Result<Watched> {
         let mut command: Command = ours(host.command(stage.binary), &stage.dir.join(name));
         command.args(args).current_dir(stage.dir);
         Ok(Watched(Running::start(name, command, &stage.dir.join(format!("{name}.log")))?))
@@ -178,7 +178,12 @@ impl Watched {
         Ok(began.elapsed())
     }
 
-    fn until(&mut self, limit: Duration, what: &str, done: impl Fn(&Watched) -> bool) -> Result<()> {
+    pub(super) fn until(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        done: impl Fn(&Watched) -> bool,
+    ) -> Result<()> {
         let until = Instant::now() + limit;
         while !done(self) {
             if let Some(status) = self.0.poll()? {
@@ -212,7 +217,7 @@ fn torrent(stage: &Stage<'_>, pieces: u64, trackers: &[String]) -> Result<(PathB
     Ok((torrent, dir))
 }
 
-fn text(path: &Path) -> Result<&str> {
+pub(super) fn text(path: &Path) -> Result<&str> {
     path.to_str().context("a path that is no text")
 }
 

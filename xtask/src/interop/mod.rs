@@ -17,6 +17,7 @@ mod matrix;
 mod mixed;
 pub mod net;
 pub mod peers;
+mod proxies;
 mod reach;
 mod roads;
 pub mod tracker;
@@ -197,6 +198,7 @@ fn all() -> Vec<Case> {
     cases.extend(roads::cases());
     cases.extend(mixed::cases());
     cases.extend(leak::cases());
+    cases.extend(proxies::cases());
     cases.extend(limits::cases());
     cases.extend(matrix::others());
     cases
