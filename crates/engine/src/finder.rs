@@ -134,6 +134,14 @@ impl Finder {
         }
     }
 
+    /// Dials an address at once, by uTP: whoever is there does the same (BEP 55).
+    pub(crate) fn call_through(&mut self, cx: &mut Cx<'_>, to: SocketAddr, connected: usize) {
+        if self.running && self.has_room(connected) && self.swarm.dial_now(to, cx.now) {
+            self.dialing += 1;
+            cx.out.notes.push(Note::Dial { torrent: self.torrent, to, road: Road::Punched });
+        }
+    }
+
     /// When [`Finder::connect`] has something to do.
     pub(crate) fn next_dial(&self, connected: usize) -> Time {
         if self.running && self.has_room(connected) { self.swarm.next_due() } else { Time::NEVER }

@@ -101,6 +101,7 @@ impl Seeker {
             upload_only: false,
             metadata_size: None,
             pex: true,
+            holepunch: false,
         };
         peer.greet(cx, &ourselves);
         self.peers.insert(conn, Seat { peer, asked: None, refuses: false });

@@ -211,6 +211,18 @@ impl Swarm {
         self.queue.first().map_or(Time::NEVER, |(due, ..)| *due)
     }
 
+    /// Whoever is at this address calls us just now, so it is to be dialed at once: true if it may be, and then it
+    /// counts as being dialed.
+    pub fn dial_now(&mut self, addr: SocketAddr, now: Time) -> bool {
+        let addr = normal(addr);
+        self.learn(addr, PeerSource::Pex, now);
+        let waits = self.known.get(&addr).is_some_and(|known| known.state == State::Waiting);
+        if waits {
+            self.dialed(addr);
+        }
+        waits
+    }
+
     /// This address is being dialed. `next_to_dial` says so itself; this is for whoever dials unasked.
     pub fn dialed(&mut self, addr: SocketAddr) {
         self.change(normal(addr), |known| {

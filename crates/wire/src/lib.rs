@@ -9,6 +9,7 @@ pub mod allowed_fast;
 pub mod compact;
 pub mod extension;
 pub mod handshake;
+pub mod holepunch;
 pub mod krpc;
 pub mod lsd;
 pub mod message;

@@ -39,6 +39,7 @@ impl Controller {
     /// A dial came to nothing.
     pub fn on_dial_failed(&mut self, cx: &mut Cx<'_>, to: SocketAddr, why: &Goodbye) {
         self.finder.on_dial_failed(cx, to, why);
+        self.ask_to_punch(cx, to, why);
         self.plan_search();
     }
 
@@ -65,6 +66,7 @@ impl Controller {
             upload_only: self.package.is_complete(),
             metadata_size: u32::try_from(self.meta.raw_info().len()).ok(),
             pex: !self.meta.info().private,
+            holepunch: self.punches(),
         };
         peer.greet(cx, &ourselves);
         if self.settings.dht && !self.meta.info().private {

@@ -11,6 +11,7 @@ use super::agenda::{Agenda, Due};
 use super::blame::Blame;
 use super::peers::Peers;
 use super::pex::Gossip;
+use super::punch::Punches;
 use super::snapshot::Ledger;
 use super::warmth::Warmth;
 use super::{Controller, Scratch};
@@ -79,6 +80,7 @@ impl Controller {
             blame: Blame::default(),
             warmth: Warmth::default(),
             gossip: Gossip::default(),
+            punches: Punches::default(),
             down: Budget::new(limit_of(options.down_limit), cx.now),
             up: Budget::new(limit_of(options.up_limit), cx.now),
             agenda: Agenda::new(),

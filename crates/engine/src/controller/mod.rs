@@ -5,7 +5,7 @@
 //!
 //! - here: what comes in, and to whom it goes. - `agenda`: what is due. - `life`: opening, running, pausing, trouble,
 //!   leaving. - `crowd`: peers coming and going, dialing, choking. - `download`: Blocks in. - `upload`: Blocks out.
-//! - `pex`: peers of peers. - `blame`: who spoiled a Piece. - `warmth`: what lies in the page cache. - `snapshot`: how it stands.
+//! - `pex`: peers of peers. - `punch`: holes through NATs. - `blame`: who spoiled a Piece. - `warmth`: what lies in the page cache. - `snapshot`: how it stands.
 
 mod agenda;
 mod blame;
@@ -14,6 +14,7 @@ mod download;
 mod life;
 mod peers;
 mod pex;
+mod punch;
 mod snapshot;
 mod upload;
 mod warmth;
@@ -38,6 +39,7 @@ use life::Life;
 use peers::Peers;
 use pex::Gossip;
 pub(crate) use pex::{believable, is_local};
+use punch::Punches;
 use snapshot::Ledger;
 use warmth::Warmth;
 
@@ -56,6 +58,7 @@ pub struct Controller {
     blame: Blame,
     warmth: Warmth,
     gossip: Gossip,
+    punches: Punches,
     down: Budget,
     up: Budget,
     agenda: Agenda,
@@ -124,6 +127,7 @@ impl Controller {
             // We have it.
             Heard::Metadata { .. } | Heard::NoMetadata(_) => {}
             Heard::Pex(message) => self.told_of_peers(cx, slot, &message),
+            Heard::Holepunch(message) => self.heard_holepunch(cx, slot, message),
             Heard::Node(port) => self.has_node(cx, slot, port),
         }
         Ok(())

@@ -11,7 +11,7 @@ use piecemeal_wire::pex::{PexFlags, PexMessage};
 
 use super::Controller;
 use super::agenda::Due;
-use crate::cx::{ConnId, Cx};
+use crate::cx::{Carrier, ConnId, Cx};
 use crate::picker::PeerSlot;
 use crate::swarm::PeerSource;
 
@@ -53,7 +53,9 @@ impl Controller {
             .filter_map(|(_, peer)| {
                 let seed = if peer.is_upload_only() { PexFlags::SEED } else { PexFlags(0) };
                 let reached = if peer.is_outgoing() { PexFlags::REACHABLE } else { PexFlags(0) };
-                Some((peer.listens_at()?, seed.with(reached)))
+                let utp = if peer.carrier() == Carrier::Utp { PexFlags::UTP } else { PexFlags(0) };
+                let punch = if peer.speaks_holepunch() { PexFlags::HOLEPUNCH } else { PexFlags(0) };
+                Some((peer.listens_at()?, seed.with(reached).with(utp).with(punch)))
             })
             .collect();
         let conns: BTreeSet<ConnId> = self.peers.iter().map(|(_, peer)| peer.conn()).collect();
@@ -89,6 +91,9 @@ impl Controller {
         let Some(peer) = self.peers.get(slot) else { return };
         let from = peer.addr().ip();
         let believed = believable(from, message);
+        if peer.speaks_holepunch() {
+            self.punches.told(peer.conn(), &believed);
+        }
         self.finder.learn(cx.now, believed, PeerSource::Pex);
         self.plan_search();
     }
@@ -105,7 +110,7 @@ pub(crate) fn believable(from: IpAddr, message: &PexMessage) -> Vec<SocketAddr> 
 }
 
 /// Whether `addr` is of the wide world, or both are not.
-fn same_reach(addr: IpAddr, peer: IpAddr) -> bool {
+pub(super) fn same_reach(addr: IpAddr, peer: IpAddr) -> bool {
     !is_local(addr) || is_local(peer)
 }
 

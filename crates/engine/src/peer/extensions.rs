@@ -8,6 +8,7 @@ use piecemeal_wire::extension::{
     Extension, ExtensionHandshake, ExtensionIds, HANDSHAKE_ID, decode_dont_have, decode_upload_only,
     encode_dont_have,
 };
+use piecemeal_wire::holepunch::HolepunchMessage;
 use piecemeal_wire::message::Message;
 use piecemeal_wire::metadata::{METADATA_PIECE_BYTES, MetadataMessage, metadata_piece_len, metadata_pieces};
 use piecemeal_wire::pex::PexMessage;
@@ -87,6 +88,8 @@ pub struct Ourselves<'a> {
     pub metadata_size: Option<u32>,
     /// We tell of peers and want to be told (BEP 11).
     pub pex: bool,
+    /// We call peers through NATs, and help others to (BEP 55).
+    pub holepunch: bool,
 }
 
 impl PeerConnection {
@@ -96,8 +99,10 @@ impl PeerConnection {
             return;
         }
         let always = [Extension::DontHave, Extension::UploadOnly, Extension::Metadata];
+        let pex = ourselves.pex.then_some(Extension::Pex);
+        let sometimes = [pex, ourselves.holepunch.then_some(Extension::Holepunch)];
         let hello = ExtensionHandshake {
-            ids: ExtensionIds::own(always.into_iter().chain(ourselves.pex.then_some(Extension::Pex))),
+            ids: ExtensionIds::own(always.into_iter().chain(sometimes.into_iter().flatten())),
             metadata_size: ourselves.metadata_size,
             client: Some(ourselves.client.to_owned()),
             port: Some(ourselves.port).filter(|port| *port != 0),
@@ -157,7 +162,10 @@ impl PeerConnection {
                 self.count_pex(cx.now)?;
                 Ok(Some(Heard::Pex(message)))
             }
-            Some(Extension::Holepunch) | None => Ok(None),
+            Some(Extension::Holepunch) => {
+                Ok(HolepunchMessage::decode(payload).map_err(broken)?.map(Heard::Holepunch))
+            }
+            None => Ok(None),
         }
     }
 
@@ -206,6 +214,16 @@ impl PeerConnection {
     /// Tells it of peers.
     pub fn tell_pex(&mut self, cx: &mut Cx<'_>, message: &PexMessage) {
         self.say(cx, Extension::Pex, |out| out.extend(message.encode()));
+    }
+
+    /// Whether it can be told of holes.
+    pub fn speaks_holepunch(&self) -> bool {
+        self.extensions.theirs.get(Extension::Holepunch).is_some()
+    }
+
+    /// Says something of holes.
+    pub fn tell_holepunch(&mut self, cx: &mut Cx<'_>, message: HolepunchMessage) {
+        self.say(cx, Extension::Holepunch, |out| message.encode(out));
     }
 
     /// Where it can be reached: the address we called, or by its own word.

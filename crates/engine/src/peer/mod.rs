@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 
 use piecemeal_metainfo::{Bitfield, PeerId, PieceIndex, Time};
 use piecemeal_package::{BlockRef, Buf};
+use piecemeal_wire::holepunch::HolepunchMessage;
 use piecemeal_wire::message::{Head, KEEP_ALIVE, Limits, Message, decode_head};
 use piecemeal_wire::peer_id::client_name;
 use piecemeal_wire::pex::PexMessage;
@@ -101,6 +102,8 @@ pub enum Heard {
     NoMetadata(u32),
     /// Peers it tells of (BEP 11).
     Pex(PexMessage),
+    /// What it says of holes through NATs (BEP 55).
+    Holepunch(HolepunchMessage),
     /// It has a node of the DHT at this port (BEP 5).
     Node(u16),
 }

@@ -20,13 +20,16 @@ pub struct Datagram {
     pub bytes: Vec<u8>,
 }
 
+/// A NAT remembers for so long whom datagrams went to: less than most, and far less than RFC 4787 asks for.
+const HOLE_LASTS: Duration = Duration::from_secs(20);
+
 impl Net {
     /// A host sends one. What answers it from there finds the way back, also to a host that nobody can call.
     pub fn send_datagram(&mut self, host: HostId, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         let line = &mut self.lines[host.0 as usize];
         line.up_free = line.up_free.max(self.now) + transfer(bytes.len(), line.up);
         if !self.listeners.contains_key(&from) {
-            self.holes.insert((from, to), host);
+            self.holes.insert((from, to), (host, self.now));
         }
         let leaves = line.up_free.since(self.now);
         self.carry_datagram(leaves, Datagram { from, to, group: false, bytes });
@@ -49,8 +52,14 @@ impl Net {
 
     /// Which host a datagram reaches, if any.
     pub fn datagram_reaches(&self, datagram: &Datagram) -> Option<HostId> {
-        let hole = || self.holes.get(&(datagram.to, datagram.from));
-        self.listeners.get(&datagram.to).or_else(hole).copied()
+        let hole = || self.hole(datagram.to, datagram.from);
+        self.listeners.get(&datagram.to).copied().or_else(hole)
+    }
+
+    /// The host behind a NAT at `own` that a datagram of `other` is let in to.
+    pub(super) fn hole(&self, own: SocketAddr, other: SocketAddr) -> Option<HostId> {
+        let (host, opened) = self.holes.get(&(own, other))?;
+        (self.now.since(*opened) <= HOLE_LASTS).then_some(*host)
     }
 
     fn carry_datagram(&mut self, leaves: Duration, datagram: Datagram) {

@@ -33,6 +33,9 @@ pub struct HostId(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct LinkId(pub u32);
 
+/// As in the shell: a first packet that nobody answers is sent again.
+const KNOCK_AGAIN: Duration = Duration::from_secs(3);
+
 /// Which end of a link.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Side {
@@ -117,6 +120,8 @@ pub enum Mail {
 struct Link {
     from: SocketAddr,
     to: SocketAddr,
+    /// Datagrams carry it: nobody is refused, a silent host is knocked at again, and NATs let in whom they let out to.
+    utp: bool,
     ends: [Option<HostId>; 2],
     /// By the side that writes.
     pipes: [Pipe; 2],
@@ -181,8 +186,8 @@ pub struct Net {
     links: Vec<Option<Link>>,
     lines: Vec<Access>,
     listeners: BTreeMap<SocketAddr, HostId>,
-    /// Hosts that nobody can call, by where they are and whom they sent datagrams to.
-    holes: BTreeMap<(SocketAddr, SocketAddr), HostId>,
+    /// Hosts that nobody can call, by where they are and whom they sent datagrams to, and when last.
+    holes: BTreeMap<(SocketAddr, SocketAddr), (HostId, Time)>,
 }
 
 struct Entry {
@@ -276,25 +281,41 @@ impl Net {
     }
 
     /// Knocks at `to`.
-    pub fn dial(&mut self, host: HostId, from: SocketAddr, to: SocketAddr) -> LinkId {
+    pub fn dial(&mut self, host: HostId, from: SocketAddr, to: SocketAddr, utp: bool) -> LinkId {
         let id = LinkId(self.links.len() as u32);
         let weather = self.weather;
         let latency = weather.latency.0 + self.dice.span(weather.latency.1.saturating_sub(weather.latency.0));
         let window = self.dice.pick(weather.window.0..weather.window.1 + 1);
-        let from = SocketAddr::new(from.ip(), 20_000 + (id.0 % 40_000) as u16);
+        let from = if utp { from } else { SocketAddr::new(from.ip(), 20_000 + (id.0 % 40_000) as u16) };
+        if utp && !self.listeners.contains_key(&from) {
+            self.holes.insert((from, to), (host, self.now));
+        }
         let pipes = [Pipe::new(bounded(self.lines[host.0 as usize].up, window)), Pipe::new(window)];
-        self.links.push(Some(Link { from, to, ends: [Some(host), None], pipes, latency }));
+        self.links.push(Some(Link { from, to, utp, ends: [Some(host), None], pipes, latency }));
         self.plan(self.now + latency, Event::Knock(id));
         id
+    }
+
+    /// Whether datagrams carry a link.
+    pub fn is_utp(&self, id: LinkId) -> bool {
+        self.links.get(id.0 as usize).and_then(Option::as_ref).is_some_and(|link| link.utp)
     }
 
     /// Somebody's knocking arrives: who is there, and who knocks. Answered at once if nobody is.
     pub(crate) fn knocked(&mut self, id: LinkId) -> Option<(HostId, SocketAddr)> {
         let now = self.now;
-        let listeners = &self.listeners;
+        let link = self.links.get(id.0 as usize)?.as_ref()?;
+        let Link { from, to, utp, ends: [caller, _], .. } = *link;
+        let caller = caller?;
+        let host = self.listeners.get(&to).copied().or_else(|| self.hole(to, from).filter(|_| utp));
+        if utp && !self.listeners.contains_key(&from) {
+            self.holes.insert((from, to), (caller, now));
+        }
         let link = self.links.get_mut(id.0 as usize)?.as_mut()?;
-        link.ends[0]?;
-        let host = listeners.get(&link.to).copied();
+        if host.is_none() && utp {
+            self.plan(now + KNOCK_AGAIN, Event::Knock(id));
+            return None;
+        }
         link.ends[1] = host;
         if let Some(host) = host {
             let window = bounded(self.lines[host.0 as usize].up, link.pipes[1].room());

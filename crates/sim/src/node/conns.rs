@@ -53,13 +53,19 @@ pub(super) struct Conn {
 
 impl Node {
     /// Connects; answered by `on_dialed`.
-    pub(super) fn dial(&mut self, net: &mut Net, dial: DialId, to: SocketAddr, patience: Duration) {
+    pub(super) fn dial(
+        &mut self,
+        net: &mut Net,
+        dial: DialId,
+        (to, carrier): (SocketAddr, Carrier),
+        patience: Duration,
+    ) {
         let now = self.time(net);
         if to.is_ipv6() {
             let Some(engine) = &mut self.engine else { return };
             return engine.server.on_dialed(now, dial, Err("Network is unreachable".into()));
         }
-        let link = net.dial(self.id, self.addr, to);
+        let link = net.dial(self.id, self.addr, to, carrier == Carrier::Utp);
         net.trace.note(net.now, self.id.0, "dial", u64::from(link.0), u64::from(to.port()));
         let conn = self.add_conn(link, Side::Caller, Some(dial));
         net.plan(net.now + patience, Event::Host(self.id, self.life, Mail::Late(conn)));
@@ -72,7 +78,8 @@ impl Node {
         let conn = self.add_conn(link, Side::Callee, None);
         let Some(engine) = &mut self.engine else { return };
         engine.stirred = true;
-        engine.server.on_accepted(now, conn, from, Carrier::Tcp);
+        let carrier = if net.is_utp(link) { Carrier::Utp } else { Carrier::Tcp };
+        engine.server.on_accepted(now, conn, from, carrier);
         self.turn(net);
     }
 

@@ -51,7 +51,7 @@ pub struct Gear {
     pub down: u64,
     /// Its disk.
     pub knobs: Knobs,
-    /// Nobody can call it.
+    /// Nobody can call it, but by uTP whom it has called.
     pub natted: bool,
     /// Bufs of its pool.
     pub bufs: usize,
@@ -258,7 +258,8 @@ impl Node {
         name[8..].copy_from_slice(&self.dice.bytes::<12>().map(|byte| b'a' + byte % 26));
         let settings = Settings {
             peer_id: PeerId(name),
-            port: if self.gear.natted { 0 } else { self.addr.port() },
+            // Who speaks uTP can be called through its NAT, and says where.
+            port: if self.gear.natted && !self.gear.settings.utp { 0 } else { self.addr.port() },
             ipv6: false,
             from_files: self.dice.percent(50),
             ..self.gear.settings.clone()
@@ -533,7 +534,7 @@ impl Node {
 
     fn do_wish(&mut self, net: &mut Net, wish: Wish) {
         match wish {
-            Wish::Dial { dial, to, patience, .. } => self.dial(net, dial, to, patience),
+            Wish::Dial { dial, to, carrier, patience } => self.dial(net, dial, (to, carrier), patience),
             Wish::Sum(conn, sum) => {
                 let now = self.time(net);
                 let Some(engine) = &mut self.engine else { return };

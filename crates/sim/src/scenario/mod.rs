@@ -34,6 +34,7 @@ pub const ALL: &[Scenario] = &[
         play: swarm::flash_crowd,
     },
     Scenario { name: "natted", about: "a seed that nobody can call", play: swarm::natted },
+    Scenario { name: "punch", about: "peers behind NATs, and one between them", play: search::punch },
     Scenario { name: "many-torrents", about: "forty torrents on one port", play: swarm::many_torrents },
     Scenario { name: "liar", about: "a peer that sends bad content", play: harm::liar },
     Scenario { name: "mute", about: "peers that never answer a request", play: harm::mute },

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use piecemeal_engine::cx::Command;
+use piecemeal_engine::cx::{Command, Settings};
 use piecemeal_metainfo::TorrentId;
 use piecemeal_wire::lsd::{LSD_V4, LsdAnnounce};
 
@@ -73,6 +73,32 @@ pub(super) fn private(world: &mut World) -> Verdict {
     let searched = nodes().all(|node| node.said.dht > 0 && node.said.lsd > 0);
     if !named || !searched || !nodes().any(|node| node.gossip.contains_key(&open)) {
         return Err("nobody spoke of the public torrent, so that silence proves nothing".into());
+    }
+    world.finish()
+}
+
+/// Two peers behind NATs, of which one has all and the other nothing. They know only a third, which gives next to
+/// nothing and is slow to take: it tells the newcomer of the other, and then both to call each other (BEP 55).
+pub(super) fn punch(world: &mut World) -> Verdict {
+    let torrent = world.torrent(&Shape::plain(256 << 10, 16 << 10).trackerless());
+    let gear = || Gear { settings: Settings { utp: true, ..Settings::default() }, ..Gear::default() };
+    let middle = world.host(gear().limits(1 << 10, 1 << 10));
+    world.want(middle, torrent);
+    let at = world.addr(middle);
+    let giver = world.host(gear().natted().peers([at]));
+    world.give(giver, torrent);
+    // Of somebody else the giver is told as soon as he comes, and so of the newcomer only a minute after that: until
+    // then it calls nobody by itself, and the newcomer calls in vain.
+    world.run_for(40)?;
+    let other = world.host(Gear::default().limits(1 << 10, 1 << 10).peers([at]));
+    world.want(other, torrent);
+    world.run_for(15)?;
+    let taker = world.host(gear().natted().line(1 << 20, 1 << 20).peers([at]));
+    world.want(taker, torrent);
+    world.run_until(50, "what lies behind the other NAT", |world| world.seat(taker, torrent).complete)?;
+    let (node, hash) = (world.node(taker), world.content(torrent).hash());
+    if !node.greeted.contains(&(hash, giver)) {
+        return Err("all came by the one in the middle".into());
     }
     world.finish()
 }
