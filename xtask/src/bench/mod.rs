@@ -6,6 +6,7 @@
 pub mod floor;
 mod offline;
 mod quiet;
+mod roads;
 mod swap;
 mod table;
 mod tracker;
@@ -30,6 +31,7 @@ use crate::run::{output, root, run as run_program};
 
 const HELP: &str = "\
 cargo xtask bench tracker [OPTIONS]    the tracker beside others; `--help` for more
+cargo xtask bench utp [OPTIONS]        TCP, encrypted TCP and uTP beside libtorrent's; `--help` for more
 cargo xtask bench [OPTIONS]
   --size SIZE     content, such as 2GiB or 64MiB [default: 2GiB]
   --runs N        rounds that count [default: 5]
@@ -58,8 +60,10 @@ struct Options {
 
 /// Runs the command.
 pub fn run(args: &[String]) -> Result<()> {
-    if let Some(("tracker", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        return tracker::run(rest);
+    match args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        Some(("tracker", rest)) => return tracker::run(rest),
+        Some(("utp", rest)) => return roads::run(rest),
+        _ => {}
     }
     let Some(options) = parse(args)? else { return Ok(()) };
     quiet::no_forgotten_peers()?;
@@ -172,7 +176,7 @@ impl Bench<'_> {
 
     fn report(&self, tables: &[Table]) -> Result<()> {
         let mut text = String::from("# Benchmarks\n\nWritten by `cargo xtask bench`; do not edit.\n\n");
-        text.push_str(&self.circumstances());
+        text.push_str(&circumstances(&self.binary, &self.options.dir, self.options.runs));
         for table in tables {
             text.push('\n');
             text.push_str(&table.markdown());
@@ -182,37 +186,6 @@ impl Bench<'_> {
             fs::create_dir_all(parent)?;
         }
         fs::write(&self.options.out, text).with_context(|| self.options.out.display().to_string())
-    }
-
-    /// Rule 19: a figure names the machine, the command and the spread.
-    fn circumstances(&self) -> String {
-        let args: Vec<_> = std::env::args().skip(1).collect();
-        let first = |program: &str, args: &[&str]| {
-            let output = Command::new(program).args(args).output();
-            let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-            text.ok().and_then(|text| text.lines().next().map(str::to_owned)).unwrap_or("-".to_owned())
-        };
-        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("-");
-        let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let memory =
-            memory.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) >> 20;
-        let cores = std::thread::available_parallelism().map_or(0, |cores| cores.get());
-        let place = self.options.dir.display().to_string();
-        let rows = [
-            ("command", format!("`cargo xtask {}`", args.join(" "))),
-            ("commit", first("git", &["rev-parse", "--short", "HEAD"])),
-            ("machine", format!("{cores} x {}, {memory} GiB", model.trim_start_matches([' ', '\t', ':']))),
-            ("kernel", first("uname", &["-sr"])),
-            ("file system", first("stat", &["--file-system", "--format=%T", &place])),
-            ("piecemeal", first(&self.binary.display().to_string(), &["--version"])),
-            ("libtorrent", libtorrent_version()),
-            ("rqbit", first("rqbit", &["--version"])),
-            ("aria2", first("aria2c", &["--version"])),
-            ("rounds", format!("{}; medians, and all took turns", self.options.runs)),
-        ];
-        let rows = rows.map(|(name, value)| format!("| {name} | {value} |\n"));
-        format!("| | |\n|---|---|\n{}", rows.concat())
     }
 
     fn clients(&self) -> Vec<Client> {
@@ -252,6 +225,36 @@ impl Bench<'_> {
             size: self.options.size,
         }
     }
+}
+
+/// Rule 19: a figure names the machine, the command and the spread.
+fn circumstances(binary: &Path, dir: &Path, runs: usize) -> String {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let first = |program: &str, args: &[&str]| {
+        let output = Command::new(program).args(args).output();
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        text.ok().and_then(|text| text.lines().next().map(str::to_owned)).unwrap_or("-".to_owned())
+    };
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("-");
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let memory = memory.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) >> 20;
+    let cores = std::thread::available_parallelism().map_or(0, |cores| cores.get());
+    let place = dir.display().to_string();
+    let rows = [
+        ("command", format!("`cargo xtask {}`", args.join(" "))),
+        ("commit", first("git", &["rev-parse", "--short", "HEAD"])),
+        ("machine", format!("{cores} x {}, {memory} GiB", model.trim_start_matches([' ', '\t', ':']))),
+        ("kernel", first("uname", &["-sr"])),
+        ("file system", first("stat", &["--file-system", "--format=%T", &place])),
+        ("piecemeal", first(&binary.display().to_string(), &["--version"])),
+        ("libtorrent", libtorrent_version()),
+        ("rqbit", first("rqbit", &["--version"])),
+        ("aria2", first("aria2c", &["--version"])),
+        ("rounds", format!("{}; medians, and all took turns", runs)),
+    ];
+    let rows = rows.map(|(name, value)| format!("| {name} | {value} |\n"));
+    format!("| | |\n|---|---|\n{}", rows.concat())
 }
 
 fn parse(args: &[String]) -> Result<Option<Options>> {

@@ -185,7 +185,7 @@ impl Field<'_> {
 }
 
 /// Waits until a process has nothing to do.
-fn settle(pid: u32) -> Result<()> {
+pub fn settle(pid: u32) -> Result<()> {
     let until = Instant::now() + Duration::from_secs(120);
     let mut last = cpu_time(pid)?;
     while Instant::now() < until {
