@@ -16,7 +16,7 @@ use crate::controller::is_local;
 use crate::cx::{Cx, Goodbye, Net, News, Note, Road, Settings};
 use crate::outside::TRACKERS;
 use crate::peer::Hello;
-use crate::swarm::{PeerSource, Refusal, Swarm, SwarmLimits, Why};
+use crate::swarm::{PeerSource, Refusal, Swarm, SwarmLimits, Twin, Why};
 
 /// Dials a torrent may have under way, so that one with a thousand addresses leaves room for others.
 const MOST_DIALING: usize = 32;
@@ -31,6 +31,8 @@ pub(crate) struct Finder {
     trackers: Trackers,
     /// Dials that were asked of the Server and not answered.
     dialing: usize,
+    /// A dial found no place, for all torrents together have as many connections as they may.
+    turned_away: bool,
     /// Peers and trackers are spoken to.
     running: bool,
     /// Nobody but its trackers and its user may name peers (BEP 27).
@@ -62,6 +64,7 @@ impl Finder {
             trackers,
             settings,
             dialing: 0,
+            turned_away: false,
             running: false,
             private,
         }
@@ -154,6 +157,7 @@ impl Finder {
     /// A dial came to nothing.
     pub(crate) fn on_dial_failed(&mut self, cx: &mut Cx<'_>, to: SocketAddr, why: &Goodbye) {
         self.dialing = self.dialing.saturating_sub(1);
+        self.turned_away |= matches!(why, Goodbye::Crowded);
         match why {
             Goodbye::Crowded | Goodbye::Leaving => self.swarm.dial_postponed(to, cx.now),
             Goodbye::Ourselves => {
@@ -168,6 +172,37 @@ impl Finder {
     /// Whether there are connections enough.
     pub(crate) fn is_crowded(&self, connected: usize) -> bool {
         connected >= self.settings.max_conns_per_torrent
+    }
+
+    /// Whether so many hundredths of the places are taken, or dials found none of those that all torrents have together.
+    pub(crate) fn is_full(&self, connected: usize, percent: usize) -> bool {
+        self.running && (self.turned_away || connected * 100 >= self.settings.max_conns_per_torrent * percent)
+    }
+
+    /// A place may be free again.
+    pub(crate) fn hope(&mut self) {
+        self.turned_away = false;
+    }
+
+    /// How many could be dialed now; no more than `most` are counted.
+    pub(crate) fn due(&self, now: Time, most: usize) -> usize {
+        self.swarm.due(now, most)
+    }
+
+    /// Whether the user named the peer connected at `addr`.
+    pub(crate) fn is_manual(&self, addr: SocketAddr) -> bool {
+        self.swarm.is_manual(addr)
+    }
+
+    /// Whether a newcomer is connected already, and which of the two connections stays. If that is the new one, the
+    /// other must end before it is admitted, and [`Finder::replaced`] be told after.
+    pub(crate) fn twin(&self, now: Time, addr: SocketAddr, peer_id: PeerId, outgoing: bool) -> Twin {
+        if self.running { self.swarm.twin(addr, peer_id, !outgoing, now) } else { Twin::None }
+    }
+
+    /// The connection at `addr` took the place of the one at `before`.
+    pub(crate) fn replaced(&mut self, addr: SocketAddr, before: SocketAddr) {
+        self.swarm.replaced(addr, before);
     }
 
     /// A peer whose handshake is done: may it stay beside `connected` others?
@@ -202,7 +237,8 @@ impl Finder {
         let why = match why {
             Goodbye::Broke(_) | Goodbye::Poisoned | Goodbye::Banned | Goodbye::Silent => Why::Fault,
             Goodbye::Closed | Goodbye::Failed(_) if !spoke => Why::Fault,
-            Goodbye::Useless => Why::Idle,
+            // Who was sent away for others should not be the next to be dialed.
+            Goodbye::Useless | Goodbye::Crowded => Why::Idle,
             _ => Why::Normal,
         };
         self.swarm.disconnected(addr, now, why);

@@ -24,7 +24,7 @@ use crate::controller::{BEAT, believable};
 use crate::cx::{Ate, Change, ConnId, Cx, Goodbye, Handed, Net, News, Seeking, Sending, Settings};
 use crate::finder::Finder;
 use crate::peer::{Heard, Next, Ourselves, PeerConnection};
-use crate::swarm::PeerSource;
+use crate::swarm::{PeerSource, Twin, normal};
 use assembly::{Assemblies, Took};
 
 /// A peer that was asked for a part and did not send it for so long is not asked again until it does.
@@ -93,7 +93,14 @@ impl Seeker {
 
     pub(crate) fn on_handed(&mut self, cx: &mut Cx<'_>, handed: &Handed) -> Result<(), Goodbye> {
         let Handed { conn, addr, peer_id, outgoing, .. } = *handed;
+        let twin = self.finder.twin(cx.now, addr, peer_id, outgoing);
+        if let Twin::Yields(other) = twin {
+            self.end_twin(cx, other);
+        }
         self.finder.admit(cx.now, addr, peer_id, outgoing, self.peers.len())?;
+        if let Twin::Yields(other) = twin {
+            self.finder.replaced(addr, other);
+        }
         let mut peer = PeerConnection::new(cx.now, handed, None);
         let ourselves = Ourselves {
             client: &self.settings.client,
@@ -108,6 +115,15 @@ impl Seeker {
         self.next = self.next.min(next_beat(cx.now));
         self.on_bytes(cx, conn, &handed.leftover);
         Ok(())
+    }
+
+    /// The same peer has another connection, which both ends think better.
+    fn end_twin(&mut self, cx: &mut Cx<'_>, addr: SocketAddr) {
+        let same = |seat: &Seat| normal(seat.peer.addr()) == addr;
+        let conn = self.peers.iter().find(|(_, seat)| same(seat)).map(|(conn, _)| *conn);
+        if let Some(conn) = conn {
+            self.send_away(cx, conn, Goodbye::Duplicate);
+        }
     }
 
     pub(crate) fn on_bytes(&mut self, cx: &mut Cx<'_>, conn: ConnId, bytes: &[u8]) -> Ate {

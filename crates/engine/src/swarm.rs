@@ -8,6 +8,7 @@
 //! connection that [`Swarm::connected`] refuses is forgotten here at once and needs no other call.
 
 mod address;
+mod twins;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +20,7 @@ use rand_core::Rng;
 use crate::outside::Outside;
 use address::{Known, State, mixed};
 pub use address::{PeerSource, can_be_dialed, normal};
+pub use twins::Twin;
 
 /// A peer is not dialed again sooner after a connection ended (libtorrent's `min_reconnect_time`).
 const RECONNECT_AFTER: Duration = Duration::from_secs(60);
@@ -170,8 +172,8 @@ impl Swarm {
         true
     }
 
-    /// An address whose time has come, the user's own first, then those that failed least, then those whose connection
-    /// is worth more (BEP 40). It counts as being dialed until `dial_failed` or `connected` is told of it.
+    /// An address whose time has come, the user's own first, then those that failed least, then those never met or not
+    /// for long, then those whose connection is worth more (BEP 40). It counts as being dialed until `dial_failed` or `connected` is told of it.
     pub fn next_to_dial<R: Rng + ?Sized>(
         &mut self,
         now: Time,
@@ -188,7 +190,7 @@ impl Swarm {
                     continue;
                 }
                 let worth = outside.rank(*addr).unwrap_or_else(|| rng.next_u32());
-                let rank = (known.source != PeerSource::Manual, known.failures, !worth, *addr);
+                let rank = (known.source != PeerSource::Manual, known.failures, known.met, !worth, *addr);
                 best = Some(best.map_or(rank, |best| rank.min(best)));
             }
             // They would only be refused; out of the way of those behind them.
@@ -379,6 +381,19 @@ impl Swarm {
         }
     }
 
+    /// Whether the user named the peer connected at `addr`, or where it listens.
+    pub fn is_manual(&self, addr: SocketAddr) -> bool {
+        let manual = |known: &&Known| known.source == PeerSource::Manual;
+        let known = self.known.get(&normal(addr));
+        let also = known.and_then(|known| self.known.get(&known.also?));
+        known.iter().chain(also.iter()).any(manual)
+    }
+
+    /// How many could be dialed now; no more than `most` are counted.
+    pub fn due(&self, now: Time, most: usize) -> usize {
+        self.queue.iter().take_while(|(due, ..)| *due <= now).take(most).count()
+    }
+
     /// Whether a connection with this address stands.
     pub fn is_connected(&self, addr: SocketAddr) -> bool {
         self.known.get(&normal(addr)).is_some_and(|known| known.state == State::Connected)
@@ -432,6 +447,7 @@ impl Swarm {
             Known { dialable: !incoming && can_be_dialed(addr), ..known }
         });
         (known.state, known.id, known.met) = (State::Connected, Some(peer_id), Some(now));
+        known.incoming = incoming;
         self.ids.insert(peer_id, addr);
         *self.crowd.entry(addr.ip()).or_default() += 1;
         self.put_in(addr, known);

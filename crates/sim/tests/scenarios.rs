@@ -40,6 +40,8 @@ scenarios! {
     flash_crowd: "flash-crowd",
     natted: "natted",
     many_torrents: "many-torrents",
+    mutual: "mutual",
+    turnover: "turnover",
     liar: "liar",
     mute: "mute",
     hostile: "hostile",

@@ -12,7 +12,7 @@ use crate::choker::{ChokeFacts, JUDGE_EVERY};
 use crate::cx::{Cx, Goodbye, Handed, Net, News, Note};
 use crate::peer::{Hello, Ourselves, PeerConnection};
 use crate::picker::{Has, PeerSlot};
-use crate::swarm::PeerSource;
+use crate::swarm::{PeerSource, Twin, normal};
 
 /// A peer hears from us at least this often; BEP 3: keepalives "are generally sent once every two minutes".
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(100);
@@ -55,8 +55,17 @@ impl Controller {
     /// Why it cannot stay.
     pub(super) fn join(&mut self, cx: &mut Cx<'_>, handed: &Handed) -> Result<(), Goodbye> {
         let Handed { addr, peer_id, outgoing, .. } = *handed;
-        self.make_room_for(cx, addr);
+        let twin = self.finder.twin(cx.now, addr, peer_id, outgoing);
+        match twin {
+            Twin::None => self.make_room_for(cx, addr),
+            // It would only be refused; nobody has to leave for that.
+            Twin::Stays => {}
+            Twin::Yields(other) => self.end_twin(cx, other),
+        }
         self.finder.admit(cx.now, addr, peer_id, outgoing, self.peers.len())?;
+        if let Twin::Yields(other) = twin {
+            self.finder.replaced(addr, other);
+        }
         let mut peer = PeerConnection::new(cx.now, handed, Some(self.meta.piece_count()));
         peer.introduce_us(cx, self.package.have());
         let told = self.finder.port_for(cx, addr);
@@ -84,6 +93,15 @@ impl Controller {
         self.plan_pex(cx);
         self.plan_search();
         Ok(())
+    }
+
+    /// The same peer has another connection, which both ends think better.
+    fn end_twin(&mut self, cx: &mut Cx<'_>, addr: SocketAddr) {
+        let same = |peer: &PeerConnection| normal(peer.addr()) == addr;
+        let slot = self.peers.iter().find(|(_, peer)| same(peer)).map(|(slot, _)| slot);
+        if let Some(slot) = slot {
+            self.send_away(cx, slot, Goodbye::Duplicate);
+        }
     }
 
     /// Where there are peers enough, the one whose connection is worth least leaves, if it is worth less than the
@@ -195,7 +213,8 @@ impl Controller {
         }
     }
 
-    /// Tells quiet peers that we live; lets go of those that are silent, or that neither side needs.
+    /// Tells quiet peers that we live; lets go of those that are silent, or that neither side needs, and at times of a few
+    /// that others may be better than.
     pub(super) fn reap(&mut self, cx: &mut Cx<'_>) {
         for slot in self.peers.round(0) {
             let Some(peer) = self.peers.get_mut(slot) else { continue };
@@ -209,6 +228,7 @@ impl Controller {
                 peer.keep_alive(cx);
             }
         }
+        self.turn_over(cx);
         if self.peers.len() > 0 {
             self.agenda.set(Due::Reap, cx.now + REAP_EVERY);
         }

@@ -14,7 +14,7 @@ use super::pex::Gossip;
 use super::punch::Punches;
 use super::snapshot::Ledger;
 use super::warmth::Warmth;
-use super::{Controller, Scratch};
+use super::{Controller, Scratch, turnover};
 use crate::choker::{ChokeLimits, Choker};
 use crate::cx::{Cx, Goodbye, News, Options, Seating, Settings};
 use crate::finder::Finder;
@@ -85,6 +85,7 @@ impl Controller {
             up: Budget::new(limit_of(options.up_limit), cx.now),
             agenda: Agenda::new(),
             ledger: Ledger::new(cx.now, totals),
+            turnover_at: cx.now + turnover::EVERY,
             left: Vec::new(),
             boot,
             turn: 0,

@@ -5,7 +5,8 @@
 //!
 //! - here: what comes in, and to whom it goes. - `agenda`: what is due. - `life`: opening, running, pausing, trouble,
 //!   leaving. - `crowd`: peers coming and going, dialing, choking. - `download`: Blocks in. - `upload`: Blocks out.
-//! - `pex`: peers of peers. - `punch`: holes through NATs. - `blame`: who spoiled a Piece. - `warmth`: what lies in the page cache. - `snapshot`: how it stands.
+//! - `turnover`: who makes room for others. - `pex`: peers of peers. - `punch`: holes through NATs. - `blame`: who spoiled
+//!   a Piece. - `warmth`: what lies in the page cache. - `snapshot`: how it stands.
 
 mod agenda;
 mod blame;
@@ -16,6 +17,7 @@ mod peers;
 mod pex;
 mod punch;
 mod snapshot;
+mod turnover;
 mod upload;
 mod warmth;
 
@@ -63,6 +65,8 @@ pub struct Controller {
     up: Budget,
     agenda: Agenda,
     ledger: Ledger,
+    /// When peers of no use may next make room for others.
+    turnover_at: Time,
     /// Connections that ended, for the Shard to forget; emptied after each call.
     left: Vec<ConnId>,
     /// Opaque mark of this boot of the machine.

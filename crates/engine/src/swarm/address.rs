@@ -51,6 +51,8 @@ pub(super) struct Known {
     pub seed: bool,
     /// False for the port of a caller, where nobody listens.
     pub dialable: bool,
+    /// Who called, while connected.
+    pub incoming: bool,
     /// Whom we met here, while connected.
     pub id: Option<PeerId>,
     /// The address that is `Elsewhere` because of this connection.
@@ -67,6 +69,7 @@ impl Known {
             met: None,
             seed: false,
             dialable: true,
+            incoming: false,
             id: None,
             also: None,
         }

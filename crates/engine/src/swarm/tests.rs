@@ -386,10 +386,22 @@ proptest! {
                 }
                 Op::Failed(n) => swarm.dial_failed(place(n), now),
                 Op::Connected(n, who, incoming) => {
+                    let twin = swarm.twin(place(n), id(who), incoming, now);
+                    if let Twin::Yields(other) = twin {
+                        swarm.disconnected(other, now, Why::Normal);
+                    }
                     let before = swarm.counts().connected;
                     let stood = swarm.is_connected(place(n));
                     let admitted = swarm.connected(place(n), id(who), incoming, now).is_ok();
                     prop_assert!(!(admitted && (who == 0 || stood)));
+                    match twin {
+                        Twin::Yields(other) => {
+                            prop_assert!(admitted);
+                            swarm.replaced(place(n), other);
+                        }
+                        Twin::Stays => prop_assert!(!admitted),
+                        Twin::None => {}
+                    }
                     prop_assert_eq!(swarm.counts().connected, before + usize::from(admitted));
                 }
                 Op::Listens(n, port) => swarm.listens_at(place(n), (port % 4) as u16, now),
@@ -430,4 +442,153 @@ fn check(swarm: &Swarm) -> Result<(), TestCaseError> {
         }
     }
     Ok(())
+}
+
+mod twins {
+    use super::*;
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    /// Takes a connection as a Controller does; whether it stays.
+    fn meets(swarm: &mut Swarm, at_addr: SocketAddr, peer_id: PeerId, incoming: bool, now: Time) -> bool {
+        let twin = swarm.twin(at_addr, peer_id, incoming, now);
+        if let Twin::Yields(other) = twin {
+            swarm.disconnected(other, now, Why::Normal);
+        }
+        let stays = swarm.connected(at_addr, peer_id, incoming, now).is_ok();
+        assert_eq!(stays, twin != Twin::Stays, "{twin:?}");
+        if let Twin::Yields(other) = twin {
+            swarm.replaced(at_addr, other);
+        }
+        stays
+    }
+
+    /// A connection as its two ends see it: who dialed, and the other's address at the one with the low and the one
+    /// with the high id.
+    #[derive(Clone, Copy, PartialEq, Debug)]
+    struct Link(bool, &'static str, &'static str);
+
+    /// The connection that stays at one end, when it hears of them in this order.
+    fn kept(high: bool, order: [Link; 2], apart: u64) -> Link {
+        let (own, other) = if high { (id(9), id(3)) } else { (id(3), id(9)) };
+        let mut swarm = Swarm::new(own, SwarmLimits::default());
+        let mut kept = order[0];
+        for (nth, link) in order.into_iter().enumerate() {
+            let Link(high_dialed, to_high, to_low) = link;
+            let peer = addr(if high { to_low } else { to_high });
+            if high_dialed == high {
+                swarm.learn(peer, PeerSource::Tracker, at(0));
+                swarm.dialed(peer);
+            }
+            if meets(&mut swarm, peer, other, high_dialed != high, at(nth as u64 * apart)) {
+                kept = link;
+            }
+            assert_eq!(swarm.counts().connected, 1);
+            check(&swarm).unwrap();
+        }
+        kept
+    }
+
+    #[test]
+    fn of_two_dials_at_once_both_ends_keep_the_same_in_whatever_order_they_hear_of_them() {
+        // The one with the low id is at 1.1.1.1 and ::1, the other at 2.2.2.2 and ::2.
+        let (low, high) =
+            (Link(false, "2.2.2.2:6881", "1.1.1.1:50001"), Link(true, "2.2.2.2:50002", "1.1.1.1:6881"));
+        // uTP: all comes from the port that is listened on.
+        let (low_utp, high_utp) =
+            (Link(false, "2.2.2.2:6881", "1.1.1.1:6881"), Link(true, "2.2.2.2:6881", "1.1.1.1:6881"));
+        let (low_v6, high_v6) =
+            (Link(false, "[2::2]:6881", "[1::1]:50001"), Link(true, "[2::2]:50002", "[1::1]:6881"));
+        let rows = [
+            (low, high, high),
+            (low_utp, high_utp, high_utp),
+            (low, high_utp, high_utp),
+            (low_utp, high, high),
+            (low_v6, high_v6, high_v6),
+            // Each by another family: who dials counts for more than how.
+            (low_v6, high, high),
+            (low, high_v6, high_v6),
+            // One dials the other twice.
+            (low, low_v6, low_v6),
+            (high, high_v6, high_v6),
+        ];
+        for (one, two, expected) in rows {
+            for end in [false, true] {
+                for order in [[one, two], [two, one]] {
+                    assert_eq!(kept(end, order, 0), expected, "{order:?} at the one with the high id: {end}");
+                    assert_eq!(kept(end, order, 1), expected, "{order:?} at the one with the high id: {end}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_an_old_connection_only_its_own_address_can_be_rid() {
+        let (low, high) =
+            (Link(false, "2.2.2.2:6881", "1.1.1.1:50001"), Link(true, "2.2.2.2:50002", "1.1.1.1:6881"));
+        let stranger = Link(true, "6.6.6.6:50002", "6.6.6.6:6881");
+        for end in [false, true] {
+            assert_eq!(kept(end, [low, high], 3600), high);
+            assert_eq!(kept(end, [high, low], 3600), high);
+            assert_eq!(kept(end, [low, stranger], 29), stranger);
+            assert_eq!(kept(end, [low, stranger], 30), low);
+        }
+    }
+
+    #[test]
+    fn who_took_a_place_holds_both_addresses() {
+        let mut swarm = Swarm::new(id(3), SwarmLimits::default());
+        let (listens, calls) = (addr("2.2.2.2:6881"), addr("2.2.2.2:50000"));
+        swarm.learn(listens, PeerSource::Tracker, at(0));
+        swarm.dialed(listens);
+        assert!(meets(&mut swarm, listens, id(9), false, at(0)));
+        assert!(meets(&mut swarm, calls, id(9), true, at(1)));
+        assert_eq!(swarm.next_due(), Time::NEVER, "it is connected, and not to be dialed");
+        swarm.disconnected(calls, at(10), Why::Normal);
+        assert_eq!(swarm.next_due(), at(70));
+    }
+
+    #[test]
+    fn nobody_yields_to_whom_will_be_refused() {
+        let limits = SwarmLimits { per_ip: 1, ..SwarmLimits::default() };
+        let mut swarm = Swarm::new(id(3), limits);
+        swarm.connected(addr("2.2.2.2:6881"), id(9), false, at(0)).unwrap();
+        swarm.connected(addr("4.4.4.4:1"), id(4), true, at(0)).unwrap();
+        assert_eq!(swarm.twin(addr("4.4.4.4:2"), id(9), true, at(0)), Twin::Stays);
+        assert_eq!(swarm.twin(addr("4.4.4.4:1"), id(9), true, at(0)), Twin::Stays);
+        assert_eq!(swarm.twin(addr("2.2.2.2:6881"), id(5), true, at(0)), Twin::Stays);
+        assert_eq!(swarm.twin(addr("5.5.5.5:2"), id(5), true, at(0)), Twin::None);
+        assert_eq!(swarm.twin(addr("2.2.2.2:7"), id(9), true, at(0)), Twin::Yields(addr("2.2.2.2:6881")));
+        swarm.ban(addr("5.5.5.5:2").ip());
+        assert_eq!(swarm.twin(addr("5.5.5.5:2"), id(9), true, at(0)), Twin::Stays);
+    }
+}
+
+#[test]
+fn those_never_met_are_dialed_before_those_met_long_ago() {
+    let (mut swarm, mut rng) = (swarm(), rng());
+    for n in 1..4 {
+        swarm.learn(host(n), PeerSource::Tracker, at(0));
+    }
+    for (n, now) in [(1, 5), (2, 1)] {
+        swarm.connected(host(n), id(n as u8), false, at(now)).unwrap();
+        swarm.disconnected(host(n), at(now), Why::Idle);
+    }
+    assert_eq!((swarm.due(at(10), 9), swarm.due(at(900), 9), swarm.due(at(900), 2)), (1, 3, 2));
+    let order: Vec<_> =
+        std::iter::from_fn(|| swarm.next_to_dial(at(900), &mut rng, &Outside::default())).collect();
+    assert_eq!(order, [host(3), host(2), host(1)]);
+}
+
+#[test]
+fn the_users_own_are_known_by_either_address() {
+    let mut swarm = swarm();
+    swarm.learn(host(1), PeerSource::Manual, at(0));
+    let calls = SocketAddr::new(host(1).ip(), 50_000);
+    swarm.connected(calls, id(1), true, at(0)).unwrap();
+    assert!(!swarm.is_manual(calls));
+    swarm.listens_at(calls, 6881, at(0));
+    assert!(swarm.is_manual(calls) && swarm.is_manual(host(1)) && !swarm.is_manual(host(2)));
 }

@@ -16,6 +16,8 @@ const FLOOD: usize = 400;
 const FLOOD_PAUSE: Duration = Duration::from_secs(2);
 /// How often a slowloris says a byte.
 const SLOW_PAUSE: Duration = Duration::from_secs(9);
+/// How often a miser says that it is there.
+const MISER_PAUSE: Duration = Duration::from_secs(60);
 /// What is asked for at a time.
 const BLOCK: u32 = 16 << 10;
 
@@ -30,6 +32,8 @@ pub enum Manner {
     Liar(usize),
     /// Has all, unchokes, and never answers a request.
     Mute,
+    /// Has all, and never lets anybody ask.
+    Miser,
     /// Says its handshake byte by byte.
     Slowloris,
     /// Asks, choked or not, far more than anybody should.
@@ -55,6 +59,10 @@ impl Peer {
             Manner::Honest | Manner::Liar(_) | Manner::Mute => {
                 self.say(link, &Message::Bitfield(&all));
                 self.say(link, &Message::Unchoke);
+            }
+            Manner::Miser => {
+                self.say(link, &Message::Bitfield(&all));
+                self.wake_in(net, link, MISER_PAUSE);
             }
             Manner::Fetcher => {}
             Manner::Flooder => {
@@ -126,6 +134,10 @@ impl Peer {
             Manner::Flooder => {
                 self.flood(link);
                 self.wake_in(net, link, FLOOD_PAUSE);
+            }
+            Manner::Miser => {
+                self.say(link, &Message::Choke);
+                self.wake_in(net, link, MISER_PAUSE);
             }
             _ => {}
         }

@@ -4,9 +4,10 @@
 //! looked after there.
 //!
 //! - `swarm`: peers that want the same. - `harm`: disks, trackers and peers that do not work as they should.
-//!   - `search`: ways to find peers. - `calm`: limits, sleep, and doing nothing.
+//!   - `crowd`: which connections there are. - `search`: ways to find peers. - `calm`: limits, sleep, and doing nothing.
 
 mod calm;
+mod crowd;
 mod harm;
 mod search;
 mod swarm;
@@ -36,6 +37,12 @@ pub const ALL: &[Scenario] = &[
     Scenario { name: "natted", about: "a seed that nobody can call", play: swarm::natted },
     Scenario { name: "punch", about: "peers behind NATs, and one between them", play: search::punch },
     Scenario { name: "many-torrents", about: "forty torrents on one port", play: swarm::many_torrents },
+    Scenario { name: "mutual", about: "hosts that all call each other at once", play: crowd::mutual },
+    Scenario {
+        name: "turnover",
+        about: "few places, all taken by those who never give",
+        play: crowd::turnover,
+    },
     Scenario { name: "liar", about: "a peer that sends bad content", play: harm::liar },
     Scenario { name: "mute", about: "peers that never answer a request", play: harm::mute },
     Scenario { name: "hostile", about: "slow, deaf, flooding and garbling peers", play: harm::hostile },
