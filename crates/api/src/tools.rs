@@ -388,6 +388,16 @@ pub struct EngineOptions {
     /// Most peers connected at once, over all torrents; `None` chooses by the machine.
     #[serde(default)]
     pub max_peers: Option<u32>,
+    /// Most peers of one torrent; `None`: 100, and never more than of all together.
+    #[serde(default)]
+    pub max_peers_per_torrent: Option<u32>,
+    /// Most peers being called at once, and apart from them most callers that have not said yet what they want; `None`:
+    /// 256, fewer where handles are few.
+    #[serde(default)]
+    pub max_half_open: Option<u32>,
+    /// Most calls begun in any second; `None`: 30.
+    #[serde(default)]
+    pub dial_rate: Option<u32>,
     /// Look for peers in the distributed hash table (BEP 5), and be a part of it. Private torrents never do.
     #[serde(default)]
     pub dht: bool,

@@ -153,7 +153,7 @@ fn requests_come_back_the_same() {
         json!({"metainfo": "ZGU=", "known": ["[::1]:9"], "select": {"select": "only", "files": []}})
     );
     assert_eq!(serde_json::from_value::<Resolved>(value).unwrap(), resolved);
-    let engine = EngineOptions { max_peers: Some(3), ..EngineOptions::default() };
+    let engine = EngineOptions { max_peers: Some(3), dial_rate: Some(9), ..EngineOptions::default() };
     let value = serde_json::to_value(&engine).unwrap();
     assert_eq!(serde_json::from_value::<EngineOptions>(value).unwrap(), engine);
 }

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use piecemeal_api::{Carried, Proxy};
 
@@ -119,12 +120,32 @@ pub struct Engine {
     pub up_limit: Option<u64>,
     #[command(flatten)]
     pub reach: Reach,
+    #[command(flatten)]
+    pub crowd: Crowd,
     /// Do not ask the router to let peers in (by PCP, NAT-PMP or UPnP)
     #[arg(long)]
     pub no_port_mapping: bool,
     /// The router to ask, as of a VPN [default: that of the default route]
     #[arg(long, value_name = "IP", conflicts_with = "no_port_mapping")]
     pub gateway: Option<Ipv4Addr>,
+}
+
+/// How many peers an engine has.
+#[derive(Args, Clone, Copy, Debug, Default)]
+#[command(next_help_heading = "Connections")]
+pub struct Crowd {
+    /// Most peers over all torrents [default: 500, fewer where the system allows few open files]
+    #[arg(long, value_parser = one_or_more(), value_name = "NUMBER")]
+    pub max_peers: Option<u32>,
+    /// Most peers of one torrent [default: 100]
+    #[arg(long, value_parser = one_or_more(), value_name = "NUMBER")]
+    pub max_peers_per_torrent: Option<u32>,
+    /// Most peers being called at once, and most callers that have not said yet what they want [default: 256]
+    #[arg(long, value_parser = one_or_more(), value_name = "NUMBER")]
+    pub max_half_open: Option<u32>,
+    /// Most calls begun in a second; some home routers choke on many [default: 30]
+    #[arg(long, value_parser = one_or_more(), value_name = "NUMBER")]
+    pub dial_rate: Option<u32>,
 }
 
 /// How an engine finds peers, and they it.
@@ -452,6 +473,10 @@ pub const TRACKER_LISTEN: &str = "0.0.0.0:6969";
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tier(pub Vec<String>);
 
+fn one_or_more() -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(1..=u64::from(u32::MAX))
+}
+
 fn parse_tier(text: &str) -> Result<Tier, String> {
     text.split(',')
         .map(|url| parse_url(url.trim(), &["http", "https", "udp"]))
@@ -546,6 +571,24 @@ mod tests {
             "--ipv4 --ipv6",
             "--name-server x",
         ] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_peers() {
+        let of = |words: &str| {
+            let words = format!("piecemeal seed x {words}");
+            let cli = Cli::try_parse_from(words.split(' ')).map_err(|why| why.to_string())?;
+            let Command::Seed(seed) = cli.command else { panic!("not seed") };
+            Ok::<_, String>(seed.engine.crowd)
+        };
+        let crowd = of("--max-peers 9 --max-peers-per-torrent 8 --max-half-open 7 --dial-rate 6").unwrap();
+        let got = [crowd.max_peers, crowd.max_peers_per_torrent, crowd.max_half_open, crowd.dial_rate];
+        assert_eq!(got, [Some(9), Some(8), Some(7), Some(6)]);
+        for bad in
+            ["--max-peers 0", "--max-half-open -1", "--dial-rate x", "--max-peers-per-torrent 4294967296"]
+        {
             assert!(of(bad).is_err(), "{bad}");
         }
     }

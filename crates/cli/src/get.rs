@@ -55,6 +55,10 @@ pub fn engine_options(engine: &Engine, down: Option<u64>, host: &Host) -> Engine
         limits: Limits { down, up: engine.up_limit },
         port_mapping: !engine.no_port_mapping,
         gateway: engine.gateway,
+        max_peers: engine.crowd.max_peers,
+        max_peers_per_torrent: engine.crowd.max_peers_per_torrent,
+        max_half_open: engine.crowd.max_half_open,
+        dial_rate: engine.crowd.dial_rate,
         ..reach_options(&engine.reach, host)
     }
 }

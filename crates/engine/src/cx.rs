@@ -609,6 +609,10 @@ pub struct PeerSnapshot {
     pub encrypted: bool,
 }
 
+/// Dials in any one second, unless [`Settings`] say otherwise; home routers lose track of more (libtorrent's
+/// `connection_speed` is 30).
+pub const DIALS_A_SECOND: usize = 30;
+
 /// Settings of a Server and its Shards, fixed for their life.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -628,6 +632,8 @@ pub struct Settings {
     pub max_pending: usize,
     /// Of those callers, from one address.
     pub max_pending_per_ip: usize,
+    /// Dials in any one second; at least one.
+    pub dials_a_second: usize,
     /// Peers are called by TCP.
     pub tcp: bool,
     /// Peers are called by uTP (BEP 29).
@@ -662,6 +668,7 @@ impl Default for Settings {
             max_conns_per_torrent: 100,
             max_pending: 256,
             max_pending_per_ip: 8,
+            dials_a_second: DIALS_A_SECOND,
             tcp: true,
             utp: false,
             encrypt_in: Encryption::Allow,

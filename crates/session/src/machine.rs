@@ -39,6 +39,7 @@ pub fn default_pool_bytes() -> u64 {
 
 /// Starts the engine.
 pub(crate) fn start(options: &EngineOptions, dht_ids: [Option<NodeId>; 2]) -> Result<Shell, Refusal> {
+    may_be_so_many(options, handles())?;
     let policy = ways::policy(&options.net)?;
     ways::may_listen(&policy, &options.listen)?;
     let dialer = Dialer::new(policy);
@@ -77,14 +78,7 @@ fn attempt(
     let without = |why| ShellError::System { what: "without randomness", why };
     let random = entropy::seed().map_err(without)?;
     let (random, _) = random.split_first_chunk().expect("a seed has 32 bytes");
-    let handles = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let peers = match options.max_peers {
-        Some(peers) => u64::from(peers.max(1)),
-        // Half of the handles: the others are for files, dials and everything else.
-        None => (handles / 2).clamp(MIN_PEERS, MAX_PEERS),
-    };
-    let defaults = Settings::default();
-    let at_most = |most: usize, share: u64| most.min(usize::try_from(share).unwrap_or(most)).max(1);
+    let crowd = crowd(options, handles());
     // Where nobody can call us, the addresses listened on say nothing; and who goes by a proxy needs none of a family.
     let called = dialer.way(Traffic::Incoming).is_direct();
     let speaks = |v4| !called || listen.iter().any(|addr| addr.is_ipv4() == v4);
@@ -92,9 +86,6 @@ fn attempt(
         peer_id: peer_id::own_peer_id(*random),
         ipv4: speaks(true),
         ipv6: speaks(false),
-        max_conns: usize::try_from(peers).unwrap_or(usize::MAX),
-        max_conns_per_torrent: at_most(defaults.max_conns_per_torrent, peers),
-        max_pending: at_most(defaults.max_pending, handles / 4),
         dht: options.dht && dialer.way(Traffic::Dht).is_direct(),
         dht_ids,
         lsd: options.lsd && dialer.way(Traffic::Lsd).is_direct(),
@@ -102,7 +93,7 @@ fn attempt(
         utp: options.transports != Transports::Tcp && dialer.way(Traffic::PeersUtp).is_direct(),
         encrypt_in: encryption(options.encrypt_in.unwrap_or(Encryption::Allow)),
         encrypt_out: encryption(options.encrypt_out.unwrap_or(Encryption::Prefer)),
-        ..defaults
+        ..crowd
     };
     let pool = options.pool_bytes.unwrap_or_else(default_pool_bytes);
     let cores = available_parallelism().map_or(1, usize::from);
@@ -117,6 +108,57 @@ fn attempt(
         disk_threads: (cores / 2).clamp(*DISK_THREADS.start(), *DISK_THREADS.end()),
         seed: None,
     })
+}
+
+/// Handles that this process may have at once.
+fn handles() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// How many connections there may be, as far as handles go.
+fn crowd(options: &EngineOptions, handles: u64) -> Settings {
+    let defaults = Settings::default();
+    let most = |count: u64| usize::try_from(count).unwrap_or(usize::MAX).max(1);
+    let of_one = options.max_peers_per_torrent.map(|peers| most(peers.into()));
+    let peers = match options.max_peers {
+        Some(peers) => most(peers.into()),
+        // Half of the handles: the others are for files, dials and everything else.
+        None => most((handles / 2).clamp(MIN_PEERS, MAX_PEERS)).max(of_one.unwrap_or(1)),
+    };
+    let half_open = options.max_half_open.map(|dials| most(dials.into()));
+    Settings {
+        max_conns: peers,
+        max_conns_per_torrent: of_one.unwrap_or(defaults.max_conns_per_torrent).min(peers),
+        max_pending: half_open.unwrap_or_else(|| defaults.max_pending.min(most(handles / 4))),
+        dials_a_second: options.dial_rate.map_or(defaults.dials_a_second, |rate| most(rate.into())),
+        ..defaults
+    }
+}
+
+/// What cannot be had is said at the start, and not by the first peer that is turned away.
+fn may_be_so_many(options: &EngineOptions, handles: u64) -> Result<(), Refusal> {
+    let asked = [
+        ("max-peers", options.max_peers),
+        ("max-peers-per-torrent", options.max_peers_per_torrent),
+        ("max-half-open", options.max_half_open),
+    ];
+    for (field, most) in asked {
+        if most.is_some_and(|most| u64::from(most) >= handles) {
+            let reason = format!("this process may have {handles} files and connections open at once");
+            return Err(Refusal::invalid(
+                field,
+                reason,
+                "choose a smaller number, or raise the limit with `ulimit -n`",
+            ));
+        }
+    }
+    if let (Some(all), Some(one)) = (options.max_peers, options.max_peers_per_torrent)
+        && one > all
+    {
+        let reason = format!("{one} peers of one torrent are more than {all} of all together");
+        return Err(Refusal::invalid("max-peers-per-torrent", reason, "raise max-peers as well"));
+    }
+    Ok(())
 }
 
 fn encryption(how: Encryption) -> cx::Encryption {
@@ -159,6 +201,41 @@ fn memory_bytes() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_are_as_many_as_the_user_says_and_handles_allow() {
+        let options = |max_peers, max_peers_per_torrent, max_half_open, dial_rate| EngineOptions {
+            max_peers,
+            max_peers_per_torrent,
+            max_half_open,
+            dial_rate,
+            ..EngineOptions::default()
+        };
+        let rows = [
+            (options(None, None, None, None), 1 << 20, [500, 100, 256, 30]),
+            (options(None, None, None, None), 256, [128, 100, 64, 30]),
+            (options(None, None, None, None), 4, [8, 8, 1, 30]),
+            (options(Some(40), None, None, None), 1 << 20, [40, 40, 256, 30]),
+            (options(Some(0), Some(0), Some(0), Some(0)), 1 << 20, [1, 1, 1, 1]),
+            (options(Some(9_000), Some(3_000), Some(900), Some(90)), 1 << 20, [9_000, 3_000, 900, 90]),
+            (options(None, Some(3_000), None, None), 1 << 20, [3_000, 3_000, 256, 30]),
+        ];
+        for (options, handles, expected) in rows {
+            let it = crowd(&options, handles);
+            let got = [it.max_conns, it.max_conns_per_torrent, it.max_pending, it.dials_a_second];
+            assert_eq!(got, expected, "{options:?}");
+            assert_eq!(may_be_so_many(&options, handles), Ok(()));
+        }
+        for (options, word) in [
+            (options(Some(1_024), None, None, None), "max-peers: "),
+            (options(None, None, Some(1_024), None), "max-half-open: "),
+            (options(None, Some(2_000), None, None), "max-peers-per-torrent: "),
+            (options(Some(10), Some(11), None, None), "max-peers-per-torrent: "),
+        ] {
+            let why = may_be_so_many(&options, 1_024).unwrap_err().to_string();
+            assert!(why.starts_with(word) && !why.contains('\n'), "{why}");
+        }
+    }
 
     #[test]
     fn the_pool_is_within_its_bounds() {

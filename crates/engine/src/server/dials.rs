@@ -83,7 +83,8 @@ struct Errand {
 
 impl Dials {
     pub(super) fn new(settings: &Settings) -> Dials {
-        Dials { tcp: settings.tcp, utp: settings.utp, ..Dials::default() }
+        let rate = DialRate::new(settings.dials_a_second);
+        Dials { tcp: settings.tcp, utp: settings.utp, rate, ..Dials::default() }
     }
 
     /// Whether one more may wait.

@@ -8,12 +8,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::cx::{ConnId, Time};
+use crate::cx::{ConnId, DIALS_A_SECOND, Time};
 
-/// Dials in any one second; home routers lose track of more (libtorrent's `connection_speed` is 30).
-const DIALS_A_SECOND: usize = 30;
-
-/// See [`DIALS_A_SECOND`].
+/// See [`DialRate`].
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Whom callers are counted by: an IPv4 address, or the 64 bits of IPv6 that one household has for itself.
@@ -77,26 +74,39 @@ impl Callers {
     }
 }
 
-/// Sees to it that no second holds more than [`DIALS_A_SECOND`] dials. The first thirty go at once: a swarm should
-/// not start slower than it must.
-#[derive(Debug, Default)]
+/// Sees to it that no second holds more dials than it may. The first go at once: a swarm should not start slower than it
+/// must.
+#[derive(Debug)]
 pub(super) struct DialRate {
-    /// The last dials, oldest first; at most [`DIALS_A_SECOND`].
+    /// At least one.
+    most: usize,
+    /// The last dials, oldest first; at most `most`.
     recent: VecDeque<Time>,
 }
 
 impl DialRate {
+    /// So many dials in any one second, but never none at all.
+    pub(super) fn new(most: usize) -> DialRate {
+        DialRate { most: most.max(1), recent: VecDeque::new() }
+    }
+
     /// When the next dial may go.
     pub(super) fn next(&self) -> Time {
-        let full = self.recent.len() >= DIALS_A_SECOND;
+        let full = self.recent.len() >= self.most;
         self.recent.front().filter(|_| full).map_or(Time::ZERO, |first| *first + SECOND)
     }
 
     /// A dial goes now.
     pub(super) fn count(&mut self, now: Time) {
-        if self.recent.len() >= DIALS_A_SECOND {
+        if self.recent.len() >= self.most {
             self.recent.pop_front();
         }
         self.recent.push_back(now);
+    }
+}
+
+impl Default for DialRate {
+    fn default() -> DialRate {
+        DialRate::new(DIALS_A_SECOND)
     }
 }

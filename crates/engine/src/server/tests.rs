@@ -573,6 +573,20 @@ fn thirty_dials_go_in_any_second() {
 }
 
 #[test]
+fn as_many_dials_go_in_a_second_as_settings_say_and_never_none() {
+    for (set, most) in [(0, 1), (1, 1), (7, 7)] {
+        let mut server = server_with(Settings { dials_a_second: set, ..settings() });
+        for peer in 0..15 {
+            server.on_note(at(0), Note::Dial { torrent: ONE, to: host(peer), road: Road::Any });
+        }
+        assert_eq!(drain(&mut server).len(), most);
+        assert_eq!(server.heartbeat(at(500)), at(1_000));
+        assert_eq!(server.heartbeat(at(1_000)), at(2_000));
+        assert_eq!(drain(&mut server).len(), most);
+    }
+}
+
+#[test]
 fn dials_beyond_what_can_wait_are_refused_at_once() {
     let mut server = server_with(Settings { max_pending: 5_000, max_conns: 5_000, ..settings() });
     let asked = 30 + MOST_QUEUED_DIALS as u32;
