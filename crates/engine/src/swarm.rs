@@ -389,9 +389,10 @@ impl Swarm {
         known.iter().chain(also.iter()).any(manual)
     }
 
-    /// How many could be dialed now; no more than `most` are counted.
+    /// How many could be dialed now, if there was room; no more than `most` are counted. Those that found none a moment
+    /// ago wait for nothing else.
     pub fn due(&self, now: Time, most: usize) -> usize {
-        self.queue.iter().take_while(|(due, ..)| *due <= now).take(most).count()
+        self.queue.iter().take_while(|(due, ..)| *due <= now + POSTPONED).take(most).count()
     }
 
     /// Whether a connection with this address stands.

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::net::{Dialer, Traffic};
 
 /// Connections turned away at once: as many as the system keeps for us.
-const TURNED_AWAY: i32 = 1024;
+const TURNED_AWAY: i32 = 4096;
 /// How often all addresses are tried anew, where one port is wanted that is free on each of them.
 const SAME_PORT_TRIES: usize = 16;
 

@@ -511,6 +511,27 @@ fn datagrams_come_and_go_by_the_port_of_the_listeners() {
     assert!(stats.datagrams_in >= 1190 && stats.datagrams_out >= 1190, "{stats:?}");
 }
 
+/// Only Linux has more than one address of loopback by itself.
+#[cfg(target_os = "linux")]
+#[test]
+fn each_of_several_addresses_answers_for_itself() {
+    let addrs = [1, 2, 3].map(|host| SocketAddr::from(([127, 0, 0, host], 0)));
+    let rig = Rig::listening(&addrs, Vec::new());
+    let listening = rig.shell.listening();
+    assert_eq!(listening.iter().map(SocketAddr::ip).collect::<Vec<_>>(), addrs.map(|addr| addr.ip()));
+    assert!(listening.iter().all(|addr| addr.port() == listening[0].port()));
+    assert_eq!(rig.shell.hearing(), listening);
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    for addr in listening {
+        rig.connect_to(*addr, b'e');
+        socket.send_to(b"who", addr).unwrap();
+        let mut answer = [0; 100];
+        let (bytes, from) = socket.recv_from(&mut answer).unwrap();
+        assert_eq!((&answer[..bytes], from), (&b"ohw"[..], *addr));
+    }
+}
+
 #[test]
 fn an_address_without_a_way_to_it_is_told() {
     let rig = Rig::listening(&[(Ipv4Addr::LOCALHOST, 0).into()], Vec::new());

@@ -3,6 +3,10 @@
 //! Owns who of the callers has waited longest, and when we dialed. Callers and dials are counted apart, so that neither
 //! can keep the other out. A full house never turns a newcomer away while somebody dawdles: sockets that are opened
 //! to say nothing would else close the door for ten seconds at a time.
+//!
+//! Connections that were handed over make no room here, whatever a newcomer is worth: only a Controller knows of what use
+//! its peers are. It applies BEP 40 among those of its torrent; and when its dials are turned away because all torrents
+//! together have as many connections as they may, it lets peers of no use leave in time (`controller::turnover`).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

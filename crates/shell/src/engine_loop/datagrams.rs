@@ -1,7 +1,7 @@
 //! Datagrams, in and out.
 //!
 //! Owns the sockets, and the uTP connections of each (`utp` says what is done with them). What else comes is handed to the
-//! Server at once; what goes out leaves by the socket of its family, or is
+//! Server at once; an answer leaves by the socket that was asked, all else by the first of its family, or is
 //! lost: whoever needs an answer asks again. But where there is no way at all the Server hears of it. What a router or
 //! the other end says of a datagram later is not: the system tells it to connected sockets only.
 
@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Poll, Token};
+use piecemeal_engine::cx::Net;
 
 use super::utp::Streams;
 use super::{EngineLoop, FIRST_LISTENER};
@@ -165,6 +166,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
 
     /// Datagrams of `segment` bytes each came; they lie in the first `bytes` of the scratch buffer.
     fn heard_datagrams(&mut self, at: usize, from: SocketAddr, bytes: usize, segment: usize) {
+        let first = self.datagrams.to(from) == Some(at);
         let socket = &mut self.datagrams.sockets[at];
         for datagram in self.scratch[..bytes].chunks(segment) {
             self.stats.datagrams_in += 1;
@@ -174,10 +176,31 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             }
             let streams = socket.streams.as_mut();
             if !streams.is_some_and(|streams| streams.on_datagram(self.now, from, datagram)) {
+                let before = self.front.out().net.len();
                 self.front.on_datagram(self.now, from, datagram);
+                if !first {
+                    let sent = answer_by(&socket.socket, from, &mut self.front.out().net, before);
+                    self.stats.datagrams_out += sent;
+                }
             }
         }
     }
+}
+
+/// Sends what of the wishes after the first `before` is an answer by the socket that was asked, although others of the
+/// family go by another: who asked one address does not believe another. How many were sent.
+fn answer_by(socket: &UdpSocket, from: SocketAddr, net: &mut Vec<Net>, before: usize) -> u64 {
+    let wishes = net.split_off(before);
+    let mut sent = 0;
+    for wish in wishes {
+        match wish {
+            Net::Datagram { to, bytes } if to == from => {
+                sent += u64::from(socket.send_to(&bytes, to).is_ok());
+            }
+            other => net.push(other),
+        }
+    }
+    sent
 }
 
 #[cfg(test)]

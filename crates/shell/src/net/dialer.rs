@@ -19,8 +19,9 @@ use super::policy::{Policy, ProxyKind, Traffic, Way};
 
 /// What the system may keep for us between two turns, as far as it lets us have that: a window of a fast uTP peer.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
-/// Connections the system keeps for us until we accept them; it cuts this to its own bound.
-pub(crate) const BACKLOG: i32 = 1024;
+/// Connections the system keeps for us until we accept them; it cuts this to its own bound. Who finds no place is
+/// passed over, and calls again after 1, 3 and 7 s: too late for a good peer in a crowd of bad ones.
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// A proxy whose name could not be looked up is looked for again after this.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);

@@ -61,14 +61,18 @@ pub(super) fn mutual(world: &mut World) -> Verdict {
     world.finish()
 }
 
-/// All places of a leech are taken by peers that have all and never let it ask. In time it meets the two that do, and
+/// All places of a leech, or of its torrent, are taken by peers that have all and never let it ask. In time it meets the two that do, and
 /// its places stay taken all the while.
 pub(super) fn turnover(world: &mut World) -> Verdict {
     let torrent = world.torrent(&Shape::plain(512 << 10, 32 << 10));
     for _ in 0..10 {
         world.peer(Manner::Miser, torrent);
     }
-    let settings = Settings { max_conns_per_torrent: PLACES, ..Settings::default() };
+    let few = Settings::default();
+    let settings = match world.dice.percent(50) {
+        true => Settings { max_conns_per_torrent: PLACES, ..few },
+        false => Settings { max_conns: PLACES, ..few },
+    };
     let leech = world.leech(torrent, Gear { settings, ..Gear::default() });
     world.run_for(60)?;
     // The tracker will tell of them.
