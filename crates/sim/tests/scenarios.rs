@@ -39,6 +39,7 @@ scenarios! {
     slow_lines: "slow-lines",
     flash_crowd: "flash-crowd",
     natted: "natted",
+    punch: "punch",
     many_torrents: "many-torrents",
     mutual: "mutual",
     turnover: "turnover",
