@@ -6,7 +6,8 @@
 //!
 //! Connections that were handed over make no room here, whatever a newcomer is worth: only a Controller knows of what use
 //! its peers are. It applies BEP 40 among those of its torrent; and when its dials are turned away because all torrents
-//! together have as many connections as they may, it lets peers of no use leave in time (`controller::turnover`).
+//! together have as many connections as they may, it lets peers of no use leave in time (`controller::turnover`). Nobody
+//! divides what is free: a torrent that begins in a full house has what others leave, as fast as its dials find it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

@@ -19,7 +19,7 @@ const PLACES: usize = 4;
 const REPLACED: u64 = 20;
 
 /// Hosts that want the same hear of each other at about the same moment, and all call: each two have one connection, and keep
-/// it.
+/// it until none wants anything more.
 pub(super) fn mutual(world: &mut World) -> Verdict {
     let torrent = world.some_torrent(64);
     let count = world.dice.pick(2..6);
@@ -58,11 +58,23 @@ pub(super) fn mutual(world: &mut World) -> Verdict {
     }
     world.seed(torrent, Gear::default());
     world.run_to_completion(15 * 60)?;
+    // Seeds have nothing for each other: they part. One that did not hear of the other's last piece before calls it
+    // again after a minute, and once.
+    for wait in [30, 5 * 60, 30 * 60] {
+        world.run_for(wait)?;
+        if let Some(host) = hosts.iter().find(|host| !seen(world, **host).is_empty()) {
+            return Err(format!(
+                "{} is a seed among seeds, and has {:?}",
+                world.addr(*host),
+                seen(world, *host)
+            ));
+        }
+    }
     world.finish()
 }
 
-/// All places of a leech, or of its torrent, are taken by peers that have all and never let it ask. In time it meets the two that do, and
-/// its places stay taken all the while.
+/// All places of a leech, or of its torrent, are taken by peers that have all and never let it ask. In time it meets the
+/// two that do, and its places stay taken all the while.
 pub(super) fn turnover(world: &mut World) -> Verdict {
     let torrent = world.torrent(&Shape::plain(512 << 10, 32 << 10));
     for _ in 0..10 {
