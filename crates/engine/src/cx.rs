@@ -128,6 +128,15 @@ pub enum Encryption {
     Require,
 }
 
+/// What a datagram is for: each may have its own way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// The distributed hash table.
+    Dht,
+    /// A UDP tracker.
+    Tracker,
+}
+
 /// What is asked of the network.
 #[derive(Debug)]
 pub enum Net {
@@ -152,6 +161,8 @@ pub enum Net {
     Close(ConnId, Goodbye),
     /// Send this; whether it arrives nobody knows.
     Datagram {
+        /// What for.
+        purpose: Purpose,
         /// Where to.
         to: SocketAddr,
         /// What.

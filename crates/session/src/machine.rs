@@ -9,7 +9,7 @@ use std::thread::available_parallelism;
 use piecemeal_api::{Encryption, EngineOptions, Refusal, Transports};
 use piecemeal_engine::cx::{self, Settings};
 use piecemeal_shell::mapping::MappingSettings;
-use piecemeal_shell::net::{Dialer, Traffic};
+use piecemeal_shell::net::{Dialer, Traffic, Way};
 use piecemeal_shell::{Shell, ShellError, ShellSettings, entropy};
 use piecemeal_wire::krpc::NodeId;
 use piecemeal_wire::peer_id;
@@ -82,15 +82,16 @@ fn attempt(
     // Where nobody can call us, the addresses listened on say nothing; and who goes by a proxy needs none of a family.
     let called = dialer.way(Traffic::Incoming).is_direct();
     let speaks = |v4| !called || listen.iter().any(|addr| addr.is_ipv4() == v4);
+    let goes = |traffic| !matches!(dialer.way(traffic), Way::Off(_));
     let engine = Settings {
         peer_id: peer_id::own_peer_id(*random),
         ipv4: speaks(true),
         ipv6: speaks(false),
-        dht: options.dht && dialer.way(Traffic::Dht).is_direct(),
+        dht: options.dht && goes(Traffic::Dht),
         dht_ids,
         lsd: options.lsd && dialer.way(Traffic::Lsd).is_direct(),
         tcp: options.transports != Transports::Utp,
-        utp: options.transports != Transports::Tcp && dialer.way(Traffic::PeersUtp).is_direct(),
+        utp: options.transports != Transports::Tcp && goes(Traffic::PeersUtp),
         encrypt_in: encryption(options.encrypt_in.unwrap_or(Encryption::Allow)),
         encrypt_out: encryption(options.encrypt_out.unwrap_or(Encryption::Prefer)),
         ..crowd

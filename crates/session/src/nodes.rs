@@ -13,7 +13,7 @@ use piecemeal_api::EngineOptions;
 use piecemeal_engine::cx::{Command, KeptNodes};
 use piecemeal_metainfo::Metainfo;
 use piecemeal_shell::Shell;
-use piecemeal_shell::net::Traffic;
+use piecemeal_shell::net::{Traffic, Way};
 use piecemeal_wire::krpc::NodeId;
 
 use crate::store::replace;
@@ -35,7 +35,7 @@ const MOST_KEPT: usize = 1000;
 /// Begins: tells the engine of nodes, those of names as they are looked up. An engine that listens on loopback alone
 /// speaks to nobody outside, and so knows no hosts but those it is told.
 pub(crate) fn begin(options: &EngineOptions, shell: &Arc<Shell>, kept: Vec<SocketAddr>) {
-    if !options.dht || !shell.dialer().way(Traffic::Dht).is_direct() {
+    if !options.dht || matches!(shell.dialer().way(Traffic::Dht), Way::Off(_)) {
         return;
     }
     shell.command(Command::Nodes(kept));
@@ -71,6 +71,11 @@ pub(crate) fn ask(shell: &Arc<Shell>, names: Vec<String>) {
     }
     if names.is_empty() {
         return;
+    }
+    if shell.dialer().way(Traffic::Dht) == Way::Proxy {
+        let split = |name: &String| name.rsplit_once(':').map(|(host, port)| (host.to_owned(), port.parse()));
+        let hosts = names.iter().filter_map(split).filter_map(|(host, port)| Some((host, port.ok()?)));
+        return shell.ask_hosts(hosts.collect());
     }
     let dialer = shell.dialer().clone();
     let shell: Weak<Shell> = Arc::downgrade(shell);

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token};
-use piecemeal_discovery::tracker::Fetch;
+use piecemeal_discovery::tracker::{Fetch, FetchFailure};
 use piecemeal_discovery::udp::{UdpOut, UdpTrackers};
 use piecemeal_engine::cx::Rng;
 use piecemeal_metainfo::{Time, TorrentId};
+use piecemeal_transport::proxy::Target;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::clock::Clock;
@@ -24,7 +25,7 @@ use crate::engine_loop::poll_with_bell;
 use crate::entropy;
 use crate::http::Reply;
 use crate::mailbox::{Doorbell, Mailbox};
-use crate::net::{Dialer, Traffic};
+use crate::net::{Dialer, Traffic, Way};
 
 /// Bytes of a datagram that are read: an answer with all peers that one brings is smaller.
 const DATAGRAM_BYTES: usize = 4096;
@@ -63,7 +64,9 @@ impl UdpClient {
             poll.registry().register(&mut socket, Token(sockets.len()), Interest::READABLE)?;
             sockets.push((addr, socket));
         }
+        let by_proxy = dialer.way(Traffic::UdpTrackers) == Way::Proxy;
         let desk = Desk {
+            by_proxy,
             reply,
             inbox: inbox.clone(),
             sockets,
@@ -98,6 +101,8 @@ impl UdpClient {
 struct Desk {
     reply: Reply,
     inbox: Arc<Inbox>,
+    /// There is a proxy for this, which would have to be asked to relay.
+    by_proxy: bool,
     /// By family at most one, with the address it is bound to.
     sockets: Vec<(SocketAddr, UdpSocket)>,
     clock: Clock,
@@ -145,7 +150,13 @@ impl Desk {
 
     fn ask(&mut self, now: Time, (torrent, fetch, result): Resolved) {
         match result {
-            Ok(to) => self.udp.ask(now, &mut self.rng, (torrent, &fetch), to, &mut self.out),
+            Ok(Target::Addr(to)) if !self.by_proxy => {
+                self.udp.ask(now, &mut self.rng, (torrent, &fetch), to, &mut self.out);
+            }
+            Ok(_) => {
+                let why = "UDP trackers go by the proxy while torrents are open, and not for one question";
+                (self.reply)(torrent, fetch.id, Err(FetchFailure::Unreachable(why.into())));
+            }
             Err(why) => (self.reply)(torrent, fetch.id, Err(why)),
         }
     }

@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use piecemeal_discovery::tracker::{Family, Fetch, FetchFailure};
 use piecemeal_discovery::udp::place;
 use piecemeal_metainfo::TorrentId;
+use piecemeal_transport::proxy::{Target, datagram};
 use reqwest::Url;
 
 use crate::http::{Nowhere, Reach, looks_like_tracker};
@@ -30,8 +31,8 @@ const NAMES_MAX: usize = 4096;
 /// Said of a name that leads where a torrent's author may not lead us; as HTTP says it.
 const LOCAL: &str = "leads to a local address";
 
-/// What became of a name: a request with the address to send it to, or why there is none.
-pub(crate) type Resolved = (TorrentId, Fetch, Result<SocketAddr, FetchFailure>);
+/// What became of a name: a request with whom to send it to, or why there is nobody. A name is one for the proxy to look up.
+pub(crate) type Resolved = (TorrentId, Fetch, Result<Target, FetchFailure>);
 
 /// Called with each outcome, on any thread. Must not block: a mailbox.
 pub(crate) type Reply = Box<dyn Fn(Resolved) + Send + Sync>;
@@ -82,17 +83,20 @@ fn start(inner: &Arc<Inner>) -> Sender<(TorrentId, Fetch)> {
 impl Inner {
     fn run(&self, inbox: &Receiver<(TorrentId, Fetch)>) {
         for (torrent, fetch) in inbox {
-            let result = self.address(&fetch);
+            let result = self.target(&fetch);
             (self.reply)((torrent, fetch, result));
         }
     }
 
-    fn address(&self, fetch: &Fetch) -> Result<SocketAddr, FetchFailure> {
+    fn target(&self, fetch: &Fetch) -> Result<Target, FetchFailure> {
         let unreachable = |why: &str| FetchFailure::Unreachable(why.to_owned());
         let place = place(&fetch.url).ok_or_else(|| unreachable("the URL names no host and port"))?;
         match self.dialer.way(Traffic::UdpTrackers) {
             Way::Direct => {}
-            Way::Proxy => return Err(unreachable("UDP trackers do not go by the proxy yet")),
+            Way::Proxy if place.host.parse::<IpAddr>().is_err() => {
+                return named(place.host, place.port, fetch.family);
+            }
+            Way::Proxy => {}
             Way::Off(why) => return Err(unreachable(why)),
         }
         if let Some(why) = self.dialer.away() {
@@ -100,7 +104,7 @@ impl Inner {
         }
         let all = self.look_up(place.host).map_err(|why| unreachable(&why))?;
         match judge(&fetch.url, fetch.family, all) {
-            Ok(ip) => Ok(SocketAddr::new(ip, place.port)),
+            Ok(ip) => Ok(SocketAddr::new(ip, place.port).into()),
             Err(Nowhere::NoAddress) => Err(FetchFailure::NoAddress),
             Err(Nowhere::Local) => Err(unreachable(LOCAL)),
         }
@@ -132,6 +136,20 @@ impl Inner {
     }
 }
 
+/// A tracker by the name that the proxy looks up. It takes an address of whichever family it likes, mostly IPv4, so the
+/// tracker is asked once.
+fn named(host: &str, port: u16, family: Family) -> Result<Target, FetchFailure> {
+    if family == Family::V6 {
+        return Err(FetchFailure::NoAddress);
+    }
+    let target = Target::Name { host: host.to_owned(), port };
+    // It must be one that can be said to a proxy.
+    match datagram::wrap(&target, &[], &mut Vec::new()) {
+        Ok(()) => Ok(target),
+        Err(fault) => Err(FetchFailure::Unreachable(fault.to_string())),
+    }
+}
+
 /// Which of the addresses that a tracker's host stands for is sent to: the first of the family that this URL may lead
 /// to. Nobody is a tracker at an unspecified address or a group.
 fn judge(url: &str, family: Family, found: Vec<IpAddr>) -> Result<IpAddr, Nowhere> {
@@ -160,7 +178,7 @@ mod tests {
             assert_eq!((torrent, fetch.id), (TorrentId(3), FetchId(1)));
             result
         };
-        let addr = |text: &str| Ok(text.parse().unwrap());
+        let addr = |text: &str| Ok(Target::Addr(text.parse().unwrap()));
         assert_eq!(ask("udp://127.0.0.1:80/announce?x=1", Family::V4), addr("127.0.0.1:80"));
         assert_eq!(ask("udp://[::1]:81/announce", Family::V6), addr("[::1]:81"));
         assert_eq!(ask("udp://[2001:db8::1]:81", Family::V6), addr("[2001:db8::1]:81"));

@@ -14,6 +14,7 @@ use piecemeal_engine::cx::{Command, News, Settings};
 use piecemeal_engine::{Server, Shard};
 use piecemeal_metainfo::TorrentId;
 use piecemeal_package::BLOCK_LEN;
+use piecemeal_transport::proxy::Target;
 
 use crate::disk::{DiskPool, Storage, abandon_done};
 use crate::dns::Resolver;
@@ -110,10 +111,11 @@ impl Shell {
         let system = |what| move |why| ShellError::System { what, why };
         let seed = seed.map_or_else(entropy::seed, Ok).map_err(system("without randomness"))?;
         let utp = engine.utp.then(|| entropy::fork(&seed, "utp"));
-        let mut wanted = Wanted { listen, tcp: engine.tcp, utp, lsd: engine.lsd };
+        let relay = entropy::fork(&seed, "relay");
+        let mut wanted = Wanted { listen, tcp: engine.tcp, utp, relay, lsd: engine.lsd };
         let opened = engine_loop::open(&dialer, &wanted);
         let (doors, groups) = opened.map_err(|(addr, why)| ShellError::Listen { addr, why })?;
-        let is_open = |door: &&Door| door.tcp.is_some() || utp.is_some();
+        let is_open = |door: &&Door| door.tcp.is_some() || (utp.is_some() && door.udp.is_some());
         let listening: Vec<SocketAddr> = doors.iter().filter(is_open).map(|door| door.addr).collect();
         let hearing = doors.iter().filter(|door| door.udp.is_some()).map(|door| door.addr).collect();
         wanted.listen = to_keep(wanted.listen, &doors).map_err(system("without randomness"))?;
@@ -186,6 +188,13 @@ impl Shell {
     /// Commands the engine; it hears of it soon. Lost if the engine has ended.
     pub fn command(&self, command: Command) {
         self.inboxes.orders.push(Order::Command(command));
+    }
+
+    /// Hosts of the DHT, by name and port, that the proxy is to look up: they are asked by way of it, and who answers is a
+    /// node. Nothing happens where no datagrams go by a proxy.
+    pub fn ask_hosts(&self, hosts: Vec<(String, u16)>) {
+        let hosts = hosts.into_iter().map(|(host, port)| Target::Name { host, port }).collect();
+        self.inboxes.orders.push(Order::Hosts(hosts));
     }
 
     /// The next News; waits for it at most `timeout`, or for ever. `None`: there was none, or the engine has ended.

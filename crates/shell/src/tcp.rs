@@ -5,14 +5,18 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use rustix::io::Errno;
+use socket2::{SockRef, TcpKeepalive};
 
 use crate::net::{Dialer, Traffic};
 
 /// Connections turned away at once: as many as the system keeps for us.
 const TURNED_AWAY: i32 = 4096;
+/// So long a connection that must stand may be silent before it is asked whether it does.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How often all addresses are tried anew, where one port is wanted that is free on each of them.
 const SAME_PORT_TRIES: usize = 16;
 
@@ -94,6 +98,12 @@ pub(crate) fn dialed(stream: &TcpStream) -> io::Result<()> {
 pub(crate) fn set_options(stream: &TcpStream) {
     // We gather what belongs together ourselves; a request must not wait for the answer to another.
     let _ = stream.set_nodelay(true);
+}
+
+/// Notices after a minute or two that the other side is gone without a word.
+pub(crate) fn keep_alive(stream: &TcpStream) {
+    let every = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 3);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&every);
 }
 
 /// True if there are no file handles left, in the process or the system.

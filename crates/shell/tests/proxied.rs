@@ -5,14 +5,14 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
 use common::PATIENCE;
 use piecemeal_discovery::tracker::{Fetch, FetchFailure, FetchId, Heard, Outcome};
 use piecemeal_engine::cx::{
-    Ate, Carrier, Command, ConnId, DialId, Goodbye, Net, News, Note, Out, Sending, Settings,
+    Ate, Carrier, Command, ConnId, DialId, Goodbye, Net, News, Note, Out, Purpose, Sending, Settings,
 };
 use piecemeal_metainfo::{Time, TorrentId};
 use piecemeal_package::Done;
@@ -20,6 +20,9 @@ use piecemeal_shell::driven::{Data, Driven, Front};
 use piecemeal_shell::net::{Carries, Dialer, Policy, ProxyKind, ProxyPolicy};
 use piecemeal_shell::{Shell, ShellSettings};
 use piecemeal_transport::mse::Total;
+use piecemeal_transport::proxy::{Target, datagram};
+use piecemeal_transport::utp::{Event, Utp};
+use piecemeal_wire::krpc::{Body, Message, NodeId, Response};
 
 /// What is said to every peer.
 const HELLO: &[u8] = b"hello";
@@ -29,13 +32,13 @@ const PEER: &str = "192.0.2.7:6881";
 /// How a dial to `PEER` is asked of SOCKS5.
 const ASK: &[u8] = b"\x05\x01\x00\x01\xc0\x00\x02\x07\x1a\xe1";
 
-/// Calls whom it is told of as a node, says hello, and tells all it hears.
-#[derive(Default)]
+/// Calls whom it is told of as a node, or asks it by datagram if its port is 80; says hello, and tells all it hears.
 struct Caller {
     out: Out,
     said: BTreeMap<ConnId, usize>,
     dials: u64,
     patience: Duration,
+    carrier: Carrier,
 }
 
 impl Caller {
@@ -85,15 +88,24 @@ impl Front for Caller {
     fn on_command(&mut self, _: Time, command: Command) {
         let Command::Nodes(all) = command else { return };
         for to in all {
-            let (dial, carrier, patience) = (DialId(self.dials), Carrier::Tcp, self.patience);
+            if to.port() == 80 {
+                let (purpose, bytes) = (Purpose::Dht, HELLO.to_vec());
+                self.out.net.push(Net::Datagram { purpose, to, bytes });
+                continue;
+            }
+            let (dial, carrier, patience) = (DialId(self.dials), self.carrier, self.patience);
             self.dials += 1;
             self.out.net.push(Net::Dial { dial, to, carrier, patience });
         }
     }
-    fn on_datagram(&mut self, _: Time, _: SocketAddr, _: &[u8]) {}
+    fn on_datagram(&mut self, _: Time, from: SocketAddr, bytes: &[u8]) {
+        self.tell("datagram", format!("{from} {}", String::from_utf8_lossy(bytes)));
+    }
     fn on_lsd(&mut self, _: Time, _: SocketAddr, _: &[u8]) {}
     fn on_resolved(&mut self, _: Time, _: TorrentId, _: &Fetch, _: SocketAddr) {}
-    fn on_unreachable(&mut self, _: Time, _: SocketAddr, _: &str) {}
+    fn on_unreachable(&mut self, _: Time, to: SocketAddr, why: &str) {
+        self.tell("unreachable", format!("{to}: {why}"));
+    }
 }
 
 /// Has nothing to do.
@@ -127,12 +139,27 @@ struct Rig(Shell);
 
 impl Rig {
     fn new(proxy: SocketAddr, kind: ProxyKind, login: Option<(&str, &str)>, patience: Duration) -> Rig {
+        let carries = Carries { dht: false, trackers: false, ..Carries::ALL };
+        Rig::carrying(proxy, (kind, login), (Carrier::Tcp, carries), patience)
+    }
+
+    /// By a SOCKS5 proxy that relays.
+    fn relayed(proxy: SocketAddr, carrier: Carrier) -> Rig {
+        Rig::carrying(proxy, (ProxyKind::Socks5, None), (carrier, Carries::ALL), PATIENCE)
+    }
+
+    fn carrying(
+        proxy: SocketAddr,
+        (kind, login): (ProxyKind, Option<(&str, &str)>),
+        (carrier, carries): (Carrier, Carries),
+        patience: Duration,
+    ) -> Rig {
         let credentials = login.map(|(user, password)| (user.to_owned(), password.to_owned()));
-        let (host, port, carries) = (proxy.ip().to_string(), proxy.port(), Carries::ALL);
+        let (host, port) = (proxy.ip().to_string(), proxy.port());
         let proxy = Some(ProxyPolicy { kind, host, port, credentials, carries });
         let settings = ShellSettings {
             mapping: None,
-            engine: Settings::default(),
+            engine: Settings { utp: carrier == Carrier::Utp, ..Settings::default() },
             dialer: Dialer::new(Policy { proxy, ..Policy::default() }),
             listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
             pool_bytes: 1 << 20,
@@ -141,7 +168,8 @@ impl Rig {
         };
         let shell = Shell::start_with(settings, move |engine, _, _| {
             assert_eq!(engine.port, 0, "nobody can call us");
-            (Caller { patience, ..Caller::default() }, Idle::default())
+            let (out, said, dials) = (Out::default(), BTreeMap::new(), 0);
+            (Caller { out, said, dials, patience, carrier }, Idle::default())
         });
         Rig(shell.unwrap())
     }
@@ -307,4 +335,169 @@ fn without_the_proxy_nobody_is_called_until_it_is_back() {
     stream.write_all(SOCKS_OK).unwrap();
     assert_eq!(rig.hear("dialed"), "well");
     assert_eq!(somebody.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "nobody came");
+}
+
+/// A proxy that relays, by hand.
+struct RelayingProxy {
+    listener: TcpListener,
+    socket: UdpSocket,
+}
+
+const ASSOCIATE: &[u8] = b"\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00";
+
+impl RelayingProxy {
+    fn new() -> RelayingProxy {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        RelayingProxy { listener: TcpListener::bind("127.0.0.1:0").unwrap(), socket }
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+
+    /// The next association, which ends with what is returned.
+    fn associates(&self) -> TcpStream {
+        let (mut stream, _) = self.listener.accept().unwrap();
+        play(&mut stream, &[(b"\x05\x01\x00", b"\x05\x00"), (ASSOCIATE, b"")], false);
+        // "At my own address".
+        let port = self.socket.local_addr().unwrap().port().to_be_bytes();
+        stream.write_all(&[b"\x05\x00\x00\x01\x00\x00\x00\x00", &port[..]].concat()).unwrap();
+        stream
+    }
+
+    /// The next datagram of ours: to whom, what, and where from.
+    fn hears(&self) -> (Target, Vec<u8>, SocketAddr) {
+        let mut bytes = [0; 2000];
+        let (len, from) = self.socket.recv_from(&mut bytes).unwrap();
+        let (to, payload) = datagram::unwrap(&bytes[..len]).unwrap();
+        (to, payload.to_vec(), from)
+    }
+
+    fn says(&self, us: SocketAddr, from: &str, payload: &[u8]) {
+        let mut bytes = Vec::new();
+        datagram::wrap(&Target::Addr(from.parse().unwrap()), payload, &mut bytes).unwrap();
+        self.socket.send_to(&bytes, us).unwrap();
+    }
+}
+
+#[test]
+fn datagrams_go_by_the_relay_alone() {
+    let proxy = RelayingProxy::new();
+    let rig = Rig::relayed(proxy.addr(), Carrier::Tcp);
+    let node: SocketAddr = "192.0.2.9:80".parse().unwrap();
+    // Said before the proxy answers: it waits.
+    rig.call("192.0.2.9:80");
+    let control = proxy.associates();
+    let (to, payload, us) = proxy.hears();
+    assert_eq!((to, &payload[..]), (node.into(), HELLO));
+    // A fragment, something short, and somebody else's are nobody's.
+    proxy.socket.send_to(b"\x00\x00\x01\x01\xc0\x00\x02\x09\x00\x50part", us).unwrap();
+    proxy.socket.send_to(b"\x00\x00\x00\x01\xc0", us).unwrap();
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    stranger.send_to(b"\x00\x00\x00\x01\xc0\x00\x02\x09\x00\x50forged", us).unwrap();
+    proxy.says(us, "192.0.2.9:80", b"I am a node");
+    assert_eq!(rig.hear("datagram"), "192.0.2.9:80 I am a node");
+    proxy.says(us, "[2001:db8::9]:80", b"and I");
+    assert_eq!(rig.hear("datagram"), "[2001:db8::9]:80 and I");
+
+    // Its end is the relay's; the next one begins by itself.
+    drop(control);
+    let why = loop {
+        rig.call("192.0.2.9:80");
+        match proxy.socket.set_nonblocking(true).and_then(|()| proxy.socket.recv_from(&mut [0; 99])) {
+            // It did not hear of the end yet.
+            Ok(_) => continue,
+            Err(_) => break rig.hear("unreachable"),
+        }
+    };
+    assert_eq!(why, "192.0.2.9:80: the proxy relays no datagrams: the proxy ended it");
+    let _control = proxy.associates();
+    proxy.socket.set_nonblocking(false).unwrap();
+    loop {
+        rig.call("192.0.2.9:80");
+        proxy.socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        if proxy.socket.recv_from(&mut [0; 99]).is_ok() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_proxy_that_relays_nothing_is_told_of() {
+    const NO: &[Line] =
+        &[(b"\x05\x01\x00", b"\x05\x00"), (ASSOCIATE, b"\x05\x07\x00\x01\x00\x00\x00\x00\x00\x00")];
+    let rig = Rig::relayed(proxy(NO, false, false), Carrier::Utp);
+    rig.call("192.0.2.9:80");
+    let why = loop {
+        match rig.0.recv_news(Some(Duration::from_millis(20))) {
+            Some(News::Tracker(_, Heard { outcome: Outcome::Failed { reason, .. }, .. })) => break reason,
+            _ => rig.call("192.0.2.9:80"),
+        }
+    };
+    assert_eq!(
+        why,
+        "192.0.2.9:80: the proxy relays no datagrams: the proxy says: it does not know the command (reply 7)"
+    );
+    rig.call(PEER);
+    assert!(rig.hear("dialed").starts_with("the proxy relays no datagrams: "));
+}
+
+#[test]
+fn peers_by_utp_go_by_the_relay() {
+    let proxy = RelayingProxy::new();
+    let rig = Rig::relayed(proxy.addr(), Carrier::Utp);
+    let control = proxy.associates();
+    rig.call(PEER);
+    let peer: SocketAddr = PEER.parse().unwrap();
+    let mut theirs = Utp::new(piecemeal_transport::utp::Settings::default(), [9; 32]);
+    let us: SocketAddr = "198.51.100.1:1".parse().unwrap();
+    let (mut now, mut buf, mut heard, mut conn) = (Time::ZERO, Vec::new(), Vec::new(), None);
+    while heard != HELLO {
+        let (to, packet, relay) = proxy.hears();
+        assert_eq!(to, peer.into());
+        assert!(packet.len() <= 1462, "the header has room");
+        now = now + Duration::from_millis(1);
+        theirs.on_datagram(now, us, &packet);
+        while let Some(event) = theirs.poll_event() {
+            match event {
+                Event::Accepted { id, .. } => {
+                    conn = Some(id);
+                    assert_eq!(theirs.write(now, id, b"I am a peer"), 11);
+                }
+                Event::Readable { id } => {
+                    heard.extend_from_slice(theirs.readable(id));
+                    let bytes = theirs.readable(id).len();
+                    theirs.consumed(now, id, bytes);
+                }
+                _ => {}
+            }
+        }
+        while let Some(run) = theirs.poll_transmit(now, &mut buf) {
+            assert_eq!(run.to, us);
+            proxy.says(relay, PEER, &buf);
+        }
+    }
+    assert!(conn.is_some());
+    assert_eq!((rig.hear("dialed"), rig.hear("heard")), ("well".into(), "I am a peer".into()));
+    drop(control);
+    let why = rig.hear("closed");
+    assert!(why.contains("the proxy relays no datagrams"), "{why}");
+}
+
+#[test]
+fn hosts_of_the_dht_are_asked_by_name() {
+    let proxy = RelayingProxy::new();
+    let rig = Rig::relayed(proxy.addr(), Carrier::Tcp);
+    rig.0.ask_hosts(vec![("router.example".into(), 6881)]);
+    let _control = proxy.associates();
+    let (to, payload, us) = proxy.hears();
+    assert_eq!(to, Target::Name { host: "router.example".into(), port: 6881 });
+    let asked = Message::decode(&payload).unwrap();
+    let body = Body::Response(Response::new(NodeId([1; 20])));
+    let answer = Message { read_only: false, body, ..asked }.encode();
+    // Whoever answers is a node at that address; the toy greets nodes at port 80.
+    proxy.says(us, "192.0.2.80:80", &answer);
+    let (to, payload, _) = proxy.hears();
+    assert_eq!((to, &payload[..]), (Target::Addr("192.0.2.80:80".parse().unwrap()), HELLO));
 }

@@ -12,7 +12,8 @@ use std::time::Duration;
 use common::{PATIENCE, Toy, content, storage, torrent};
 use piecemeal_discovery::tracker::{Fetch, FetchFailure, FetchId, Heard, Outcome};
 use piecemeal_engine::cx::{
-    Ate, Carrier, Command, ConnId, DialId, FileSpan, Goodbye, Handed, Net, News, Note, Out, Sending, Settings,
+    Ate, Carrier, Command, ConnId, DialId, FileSpan, Goodbye, Handed, Net, News, Note, Out, Purpose, Sending,
+    Settings,
 };
 use piecemeal_metainfo::{FileIndex, PeerId, Time, TorrentId};
 use piecemeal_package::Done;
@@ -93,7 +94,11 @@ impl Front for ToyFront {
         let (down, up) = match command {
             Command::Limits { down, up } => (down, up),
             Command::Nodes(all) => {
-                let datagrams = all.into_iter().map(|to| Net::Datagram { to, bytes: b"hello".to_vec() });
+                let datagrams = all.into_iter().map(|to| Net::Datagram {
+                    purpose: Purpose::Dht,
+                    to,
+                    bytes: b"hello".to_vec(),
+                });
                 return self.out.net.extend(datagrams);
             }
             _ => return,
@@ -111,7 +116,7 @@ impl Front for ToyFront {
     /// Sends it back, back to front.
     fn on_datagram(&mut self, _: Time, from: SocketAddr, bytes: &[u8]) {
         let bytes = bytes.iter().rev().copied().collect();
-        self.out.net.push(Net::Datagram { to: from, bytes });
+        self.out.net.push(Net::Datagram { purpose: Purpose::Dht, to: from, bytes });
     }
     fn on_lsd(&mut self, _: Time, _: SocketAddr, _: &[u8]) {}
     fn on_resolved(&mut self, _: Time, _: TorrentId, _: &Fetch, _: SocketAddr) {}

@@ -14,7 +14,7 @@ use piecemeal_metainfo::{InfoHash, Time, TorrentId};
 use rand_chacha::rand_core::SeedableRng;
 
 use super::nodes::Nodes;
-use crate::cx::{KeptNodes, Net, Note, Out, Rng, Settings};
+use crate::cx::{KeptNodes, Net, Note, Out, Purpose, Rng, Settings};
 use crate::outside::Outside;
 use crate::swarm::PeerSource;
 
@@ -166,7 +166,11 @@ impl Finding {
 
     fn drain(&mut self, out: &mut Out) {
         let datagrams = self.udp_out.datagrams.drain(..);
-        out.net.extend(datagrams.map(|datagram| Net::Datagram { to: datagram.to, bytes: datagram.bytes }));
+        out.net.extend(datagrams.map(|datagram| Net::Datagram {
+            purpose: Purpose::Tracker,
+            to: datagram.to,
+            bytes: datagram.bytes,
+        }));
         let fetched = self.udp_out.fetched.drain(..);
         out.notes.extend(fetched.map(|fetched| Note::Fetched {
             torrent: fetched.torrent,

@@ -15,7 +15,7 @@ use piecemeal_discovery::tracker::Family;
 use piecemeal_metainfo::{InfoHash, Time, TorrentId};
 use rand_core::Rng as _;
 
-use crate::cx::{KeptNodes, Net, Note, Out, Rng, Settings};
+use crate::cx::{KeptNodes, Net, Note, Out, Purpose, Rng, Settings};
 use crate::swarm::PeerSource;
 
 /// Nobody answered: we know no node yet, or the network is away.
@@ -175,7 +175,7 @@ impl Nodes {
 
     fn drain(&mut self, now: Time, at: usize, out: &mut Out) {
         let datagrams = self.out.datagrams.drain(..);
-        out.net.extend(datagrams.map(|(to, bytes)| Net::Datagram { to, bytes }));
+        out.net.extend(datagrams.map(|(to, bytes)| Net::Datagram { purpose: Purpose::Dht, to, bytes }));
         for news in std::mem::take(&mut self.out.news) {
             match news {
                 DhtNews::PeersFound { lookup, peers, .. } => {

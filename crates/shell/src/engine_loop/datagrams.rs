@@ -6,19 +6,21 @@
 //! the other end says of a datagram later is not: the system tells it to connected sockets only.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Poll, Token};
-use piecemeal_engine::cx::Net;
+use piecemeal_engine::cx::{Net, Purpose};
+use piecemeal_transport::utp::Settings;
 
+use super::relay::Relay;
 use super::utp::Streams;
 use super::{EngineLoop, FIRST_LISTENER};
 use crate::batch::{Batches, PIECE_BYTES, Received};
 use crate::driven::{Data, Front};
 use crate::entropy;
-use crate::net::Group;
+use crate::net::{Group, Traffic, Way};
 
 /// Runs of datagrams taken from one socket a turn, before others have theirs.
 const TURN_RUNS: usize = 128;
@@ -35,10 +37,20 @@ pub(super) struct Datagrams {
     /// It can take datagrams, as far as is known.
     pub(super) writable: bool,
     pub(super) batches: Batches,
-    /// It is in a group of local discovery.
-    group: bool,
+    pub(super) role: Role,
     /// `None`: uTP is not spoken here.
     pub(super) streams: Option<Streams>,
+}
+
+/// What a socket is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Role {
+    /// What goes straight.
+    Direct,
+    /// A group of local discovery.
+    Group,
+    /// What goes by the proxy.
+    Relayed,
 }
 
 /// See the module.
@@ -46,6 +58,8 @@ pub(super) struct Datagrams {
 pub(super) struct DatagramSockets {
     pub(super) sockets: Vec<Datagrams>,
     groups: Vec<Group>,
+    /// `None`: nothing goes by a proxy.
+    pub(super) relay: Option<Relay>,
 }
 
 impl DatagramSockets {
@@ -59,25 +73,57 @@ impl DatagramSockets {
         groups: Vec<Group>,
         seed: Option<[u8; 32]>,
     ) -> io::Result<DatagramSockets> {
-        let own = sockets.into_iter().map(|(socket, addr)| Ok((socket, addr, false)));
-        let theirs = groups.iter().map(|group| group.reader().map(|socket| (socket, group.group(), true)));
+        let own = sockets.into_iter().map(|(socket, addr)| Ok((socket, addr, Role::Direct)));
+        let theirs =
+            groups.iter().map(|group| group.reader().map(|socket| (socket, group.group(), Role::Group)));
         let mut watched = Vec::new();
         for (at, one) in own.chain(theirs).enumerate() {
-            let (mut socket, addr, group) = one?;
+            let (mut socket, addr, role) = one?;
             let both = Interest::READABLE | Interest::WRITABLE;
             poll.registry().register(&mut socket, Token(FIRST_SOCKET - at), both)?;
-            let seed = seed.filter(|_| !group).map(|seed| entropy::fork(&seed, &addr.to_string()));
+            let seed =
+                seed.filter(|_| role == Role::Direct).map(|seed| entropy::fork(&seed, &addr.to_string()));
             watched.push(Datagrams {
                 batches: Batches::new(&socket),
-                streams: seed.map(Streams::new),
+                streams: seed.map(|seed| Streams::new(seed, Settings::default())),
                 socket,
                 addr,
                 ready: true,
                 writable: true,
-                group,
+                role,
             });
         }
-        Ok(DatagramSockets { sockets: watched, groups })
+        Ok(DatagramSockets { sockets: watched, groups, relay: None })
+    }
+
+    /// Watches the socket of the relay as well.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub(super) fn add_relayed(
+        &mut self,
+        poll: &Poll,
+        mut socket: UdpSocket,
+        ip: IpAddr,
+        streams: Option<Streams>,
+    ) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        poll.registry().register(&mut socket, Token(FIRST_SOCKET - self.sockets.len()), both)?;
+        self.sockets.push(Datagrams {
+            batches: Batches::new(&socket),
+            streams,
+            socket,
+            addr: SocketAddr::new(ip, 0),
+            ready: true,
+            writable: true,
+            role: Role::Relayed,
+        });
+        Ok(())
+    }
+
+    /// Which of the sockets is the relay's.
+    pub(super) fn relay_at(&self) -> Option<usize> {
+        self.sockets.iter().position(|socket| socket.role == Role::Relayed)
     }
 
     /// Sends to a group of the local network.
@@ -99,9 +145,9 @@ impl DatagramSockets {
         self.sockets.iter().any(|socket| socket.ready)
     }
 
-    /// The first socket of the right family.
+    /// The first socket of the right family, of those by which datagrams go straight.
     pub(super) fn to(&self, to: SocketAddr) -> Option<usize> {
-        let fits = |socket: &Datagrams| !socket.group && socket.addr.is_ipv4() == to.is_ipv4();
+        let fits = |socket: &Datagrams| socket.role == Role::Direct && socket.addr.is_ipv4() == to.is_ipv4();
         self.sockets.iter().position(fits)
     }
 
@@ -129,14 +175,26 @@ pub(super) fn unreachable(why: &io::Error) -> Option<String> {
 
 impl<F: Front, D: Data> EngineLoop<F, D> {
     /// Sends a datagram. That none can ever arrive there is told to the Server at once: nobody will answer.
-    pub(super) fn send_datagram(&mut self, to: SocketAddr, bytes: &[u8]) {
-        match self.datagrams.send(to, bytes) {
-            Ok(()) => self.stats.datagrams_out += 1,
-            Err(why) => {
-                if let Some(why) = unreachable(&why) {
-                    self.front.on_unreachable(self.now, to, &why);
-                }
+    pub(super) fn send_datagram(&mut self, purpose: Purpose, to: SocketAddr, bytes: &[u8]) {
+        let traffic = match purpose {
+            Purpose::Dht => Traffic::Dht,
+            Purpose::Tracker => Traffic::UdpTrackers,
+        };
+        let why = match self.presence.dialer.way(traffic) {
+            Way::Direct => match self.datagrams.send(to, bytes) {
+                Ok(()) => return self.stats.datagrams_out += 1,
+                Err(why) => unreachable(&why),
+            },
+            Way::Proxy => {
+                let relay = self.datagrams.relay.as_mut().filter(|_| purpose == Purpose::Tracker);
+                let target = relay.map_or(Some(to.into()), |relay| relay.stand_ins.target(to, bytes));
+                let forgotten = || "its name was forgotten".to_owned();
+                target.ok_or_else(forgotten).and_then(|target| self.send_relayed(&target, bytes)).err()
             }
+            Way::Off(why) => Some(why.to_owned()),
+        };
+        if let Some(why) = why {
+            self.front.on_unreachable(self.now, to, &why);
         }
     }
 
@@ -167,15 +225,24 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
     /// Datagrams of `segment` bytes each came; they lie in the first `bytes` of the scratch buffer.
     fn heard_datagrams(&mut self, at: usize, from: SocketAddr, bytes: usize, segment: usize) {
         let first = self.datagrams.to(from) == Some(at);
+        // Whoever answers by another way than the question came tells where else it is.
+        let heard = |first: Option<&u8>| match first {
+            Some(b'd') => self.presence.dialer.way(Traffic::Dht).is_direct(),
+            _ => self.presence.dialer.way(Traffic::UdpTrackers).is_direct(),
+        };
         let socket = &mut self.datagrams.sockets[at];
+        if socket.role == Role::Relayed {
+            return self.heard_relayed(at, from, bytes, segment);
+        }
         for datagram in self.scratch[..bytes].chunks(segment) {
             self.stats.datagrams_in += 1;
-            if socket.group {
+            if socket.role == Role::Group {
                 self.front.on_lsd(self.now, from, datagram);
                 continue;
             }
             let streams = socket.streams.as_mut();
-            if !streams.is_some_and(|streams| streams.on_datagram(self.now, from, datagram)) {
+            let its = streams.is_some_and(|streams| streams.on_datagram(self.now, from, datagram));
+            if !its && heard(datagram.first()) {
                 let before = self.front.out().net.len();
                 self.front.on_datagram(self.now, from, datagram);
                 if !first {
@@ -194,7 +261,7 @@ fn answer_by(socket: &UdpSocket, from: SocketAddr, net: &mut Vec<Net>, before: u
     let mut sent = 0;
     for wish in wishes {
         match wish {
-            Net::Datagram { to, bytes } if to == from => {
+            Net::Datagram { to, bytes, .. } if to == from => {
                 sent += u64::from(socket.send_to(&bytes, to).is_ok());
             }
             other => net.push(other),

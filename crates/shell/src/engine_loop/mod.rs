@@ -6,21 +6,26 @@
 //!
 //! - `conns`: the connections by slot. - `datagrams`: UDP. - `utp`: connections over UDP. - `sockets`: accepting, dialing,
 //!   reading. - `settle`: what the engine wants done.
-//! - `presence`: what is listened on, as the interface comes and goes. - `proxied`: dials by way of a proxy.
+//! - `presence`: what is listened on, as the interface comes and goes.
+//! - `proxied`: dials by way of a proxy. - `relay`: datagrams by way of one; names that it looks up: `stand_ins`, `hosts`.
 //!
 //! The loop sleeps until a socket is ready, a mailbox has something, or something is due, and never wakes otherwise.
 
 mod conns;
 mod datagrams;
+mod hosts;
 mod presence;
 mod proxied;
+mod relay;
 mod settle;
 mod sockets;
+mod stand_ins;
 mod stats;
 mod utp;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +36,7 @@ use piecemeal_engine::cx::{Command, ConnId, Net, News, Note};
 use piecemeal_metainfo::{Time, TorrentId};
 use piecemeal_package::{Done, Fence, Job};
 use piecemeal_transport::mse::Total;
+use piecemeal_transport::proxy::Target;
 
 use crate::clock::Clock;
 use crate::disk::{DiskPool, Submitter};
@@ -46,6 +52,7 @@ use conns::{Conns, Slot};
 use datagrams::DatagramSockets;
 pub(crate) use presence::{Presence, Wanted, open};
 use proxied::Missing;
+use relay::Relay;
 pub(crate) use stats::Counters;
 pub use stats::Stats;
 
@@ -62,8 +69,10 @@ const QUIET_NEWS: Duration = Duration::from_millis(50);
 const WAKER: Token = Token(usize::MAX);
 /// Looks whether the proxy is back.
 const PROBE: Token = Token(WAKER.0 - 1);
+/// Stands for as long as the proxy relays datagrams.
+const RELAY: Token = Token(PROBE.0 - 1);
 /// Listeners are numbered downwards from here, connections upwards from 0.
-const FIRST_LISTENER: usize = PROBE.0 - 1;
+const FIRST_LISTENER: usize = RELAY.0 - 1;
 
 /// What is said to a loop from outside.
 pub(crate) enum Order {
@@ -71,6 +80,8 @@ pub(crate) enum Order {
     Command(Command),
     /// The interface that sockets are tied to went, came, or was made anew.
     Interface,
+    /// Hosts of the DHT that the proxy is to look up.
+    Hosts(Vec<Target>),
     /// End when all torrents are gone, or at that instant.
     Stop(Instant),
 }
@@ -253,6 +264,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             self.read_sockets();
             self.end_dials();
             self.look_for_proxy();
+            self.beat_relay();
             self.beat();
             self.settle();
             self.transmit();
@@ -301,6 +313,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             self.stop,
             Some(self.datagrams.utp_due()),
             self.missing.as_ref().map(Missing::due),
+            self.datagrams.relay.as_ref().map(Relay::due),
         ];
         let due = others.into_iter().flatten().fold(self.beat_due(), Time::min);
         (due != Time::NEVER).then(|| due.since(self.clock.now()))
@@ -314,6 +327,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             match order {
                 Order::Command(command) => self.front.on_command(self.now, command),
                 Order::Interface => self.on_interface(),
+                Order::Hosts(hosts) => self.ask_hosts(hosts),
                 Order::Stop(until) => {
                     self.front.on_command(self.now, Command::Shutdown);
                     self.stop = Some(self.now + until.saturating_duration_since(Instant::now()));
@@ -351,7 +365,16 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         for (torrent, fetch, result) in resolved.drain(..) {
             self.stirred = true;
             match result {
-                Ok(to) => self.front.on_resolved(self.now, torrent, &fetch, to),
+                Ok(Target::Addr(to)) => self.front.on_resolved(self.now, torrent, &fetch, to),
+                Ok(Target::Name { host, port }) => {
+                    if let Some(relay) = &mut self.datagrams.relay {
+                        let to = SocketAddr::from((relay.stand_ins.give(&host), port));
+                        self.front.on_resolved(self.now, torrent, &fetch, to);
+                    } else {
+                        let why = FetchFailure::Unreachable("no proxy looks up its name".into());
+                        self.data.on_fetched(self.now, torrent, fetch.id, Err(why));
+                    }
+                }
                 Err(why) => self.data.on_fetched(self.now, torrent, fetch.id, Err(why)),
             }
             self.carry();

@@ -14,10 +14,11 @@ use piecemeal_metainfo::Time;
 use piecemeal_wire::lsd::{LSD_V4, LSD_V6};
 
 use super::datagrams::DatagramSockets;
+use super::relay::Relay;
 use super::{EngineLoop, FIRST_LISTENER, Listener};
 use crate::driven::{Data, Front};
 use crate::entropy;
-use crate::net::{Dialer, Group};
+use crate::net::{Dialer, Group, Traffic};
 use crate::tcp::{self, Door};
 
 /// When listening anew was refused, as where an address is not there yet: so long until it is tried again.
@@ -34,6 +35,8 @@ pub(crate) struct Wanted {
     pub(crate) tcp: bool,
     /// uTP is spoken, by streams that draw from this secret.
     pub(crate) utp: Option<[u8; 32]>,
+    /// A secret for datagrams that go by a proxy.
+    pub(crate) relay: [u8; 32],
     /// In the groups of local discovery.
     pub(crate) lsd: bool,
 }
@@ -68,8 +71,13 @@ impl Presence {
         groups: Vec<Group>,
     ) -> io::Result<(Vec<Listener>, DatagramSockets)> {
         // No two sockets draw the same.
-        self.wanted.utp = self.wanted.utp.map(|seed| entropy::fork(&seed, "next"));
-        watch(poll, doors, groups, self.wanted.utp)
+        let Wanted { utp, relay, .. } = &mut self.wanted;
+        *utp = utp.map(|seed| entropy::fork(&seed, "next"));
+        *relay = entropy::fork(relay, "next");
+        let direct = utp.filter(|_| self.dialer.way(Traffic::PeersUtp).is_direct());
+        let (listeners, mut datagrams) = watch(poll, doors, groups, direct)?;
+        datagrams.relay = Relay::new(&self.dialer, *relay, utp.is_some());
+        Ok((listeners, datagrams))
     }
 }
 

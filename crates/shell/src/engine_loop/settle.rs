@@ -147,7 +147,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             }
             Net::Fetch(torrent, fetch) => (self.fetch)(torrent, fetch),
             Net::Multicast { group, bytes } => self.datagrams.multicast(group, &bytes),
-            Net::Datagram { to, bytes } => self.send_datagram(to, &bytes),
+            Net::Datagram { purpose, to, bytes } => self.send_datagram(purpose, to, &bytes),
         }
     }
 

@@ -40,7 +40,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         if self.datagrams.on_event(event) {
             return;
         }
-        if self.on_probe_event(event) {
+        if self.on_probe_event(event) || self.on_relay_event(event) {
             return;
         }
         let slot = Slot(token.0);

@@ -12,9 +12,12 @@ use piecemeal_metainfo::Time;
 use piecemeal_transport::utp::{Event, Settings, Transmit, Utp, UtpId, Why};
 
 use super::conns::{Dialing, Link, Owner, Slot, Wants};
+use super::datagrams::{DatagramSockets, Role, unreachable};
+use super::relay::Relay;
 use super::{EngineLoop, SCRATCH_BYTES, to_owner};
 use crate::batch;
 use crate::driven::{Data, Front};
+use crate::net::{Traffic, Way};
 use crate::send::{Sent, SentEnd};
 
 /// Runs of datagrams sent by one socket a turn, before others have theirs.
@@ -43,8 +46,8 @@ pub(super) enum End {
 }
 
 impl Streams {
-    pub(super) fn new(seed: [u8; 32]) -> Streams {
-        let utp = Utp::new(Settings::default(), seed);
+    pub(super) fn new(seed: [u8; 32], settings: Settings) -> Streams {
+        let utp = Utp::new(settings, seed);
         Streams { utp, slots: BTreeMap::new(), held: None, buf: Vec::new(), more: false }
     }
 
@@ -54,15 +57,16 @@ impl Streams {
     }
 }
 
-impl super::datagrams::DatagramSockets {
+impl DatagramSockets {
     fn streams(&mut self, socket: usize) -> Option<&mut Streams> {
         self.sockets.get_mut(socket)?.streams.as_mut()
     }
 
-    /// What streams still have to say, in single datagrams: where all were ended, a reset of each.
+    /// What streams still have to say by our own sockets, in single datagrams: where all were ended, a reset of each.
     pub(super) fn unsaid(&mut self, now: Time) -> Vec<(SocketAddr, Vec<u8>)> {
         let mut all = Vec::new();
-        for streams in self.sockets.iter_mut().filter_map(|socket| socket.streams.as_mut()) {
+        let direct = self.sockets.iter_mut().filter(|socket| socket.role == Role::Direct);
+        for streams in direct.filter_map(|socket| socket.streams.as_mut()) {
             // What is held was not the end of anything.
             streams.held = None;
             while let Some(run) = streams.utp.poll_transmit(now, &mut streams.buf) {
@@ -71,6 +75,12 @@ impl super::datagrams::DatagramSockets {
             }
         }
         all
+    }
+
+    /// What waits to be sent by the relay is of no use to anybody.
+    pub(super) fn forget_held(&mut self) {
+        let relayed = self.sockets.iter_mut().filter(|socket| socket.role == Role::Relayed);
+        relayed.filter_map(|socket| socket.streams.as_mut()).for_each(|streams| streams.held = None);
     }
 
     /// When a stream has something to do.
@@ -88,7 +98,16 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
     /// # Errors
     /// Why that cannot be, in words.
     pub(super) fn connect_utp(&mut self, to: SocketAddr, dialing: Dialing) -> Result<(Slot, ConnId), String> {
-        let socket = self.datagrams.to(to).ok_or("no socket of that family")?;
+        let relay = self.datagrams.relay.as_ref();
+        let socket = match self.presence.dialer.way(Traffic::PeersUtp) {
+            Way::Direct => self.datagrams.to(to),
+            Way::Proxy => match relay.and_then(Relay::down) {
+                Some(why) => return Err(why),
+                None => self.datagrams.relay_at(),
+            },
+            Way::Off(why) => return Err(why.to_owned()),
+        };
+        let socket = socket.ok_or("no socket of that family")?;
         let streams = self.datagrams.streams(socket).ok_or("uTP is off")?;
         self.conns.next_slot().ok_or("too many connections")?;
         let id = streams.utp.connect(to).map_err(|why| why.to_string())?;
@@ -241,14 +260,24 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
 
     /// Sends one run of datagrams; false if there is none, or no room.
     fn transmit_once(&mut self, at: usize) -> bool {
-        let socket = &mut self.datagrams.sockets[at];
-        let Some(streams) = socket.streams.as_mut().filter(|_| socket.writable) else { return false };
+        let DatagramSockets { sockets, relay, .. } = &mut self.datagrams;
+        let socket = &mut sockets[at];
+        let relay = relay.as_mut().filter(|_| socket.role == Role::Relayed);
+        // Nothing leaves before the relay stands.
+        let may = socket.writable && relay.as_ref().is_none_or(|relay| relay.place().is_some());
+        let Some(streams) = socket.streams.as_mut().filter(|_| may) else { return false };
         let next = streams.held.take().or_else(|| streams.utp.poll_transmit(self.now, &mut streams.buf));
         let Some(run) = next else { return false };
         if run.fragment {
             batch::let_fragment(&socket.socket, true);
         }
-        let sent = socket.batches.send(&socket.socket, run.to, &streams.buf, run.segment);
+        let sent = match relay {
+            None => socket.batches.send(&socket.socket, run.to, &streams.buf, run.segment),
+            Some(relay) => match relay.wrap_run(run.to, &streams.buf, run.segment) {
+                Some((place, segment)) => socket.batches.send(&socket.socket, place, &relay.wrapped, segment),
+                None => Ok(0),
+            },
+        };
         if run.fragment {
             batch::let_fragment(&socket.socket, false);
         }
@@ -262,7 +291,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
                 let bytes = run.segment.unwrap_or(streams.buf.len());
                 streams.utp.on_too_big(self.now, run.to, bytes);
             }
-            Err(why) if super::datagrams::unreachable(&why).is_some() => streams.utp.on_unreachable(run.to),
+            Err(why) if unreachable(&why).is_some() => streams.utp.on_unreachable(run.to),
             // Lost, as any may be.
             Err(_) => {}
         }

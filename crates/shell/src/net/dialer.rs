@@ -197,6 +197,18 @@ impl Dialer {
         Ok(UdpSocket::from_std(socket.into()))
     }
 
+    /// A socket for datagrams to and from the proxy alone, on `addr`; who sends by it sees to that.
+    ///
+    /// # Errors
+    /// There is no proxy, or as of [`Dialer::dial`].
+    pub(crate) fn relayed(&self, addr: SocketAddr) -> io::Result<UdpSocket> {
+        self.proxy()?;
+        let socket = self.socket(addr.is_ipv4(), Type::DGRAM, Protocol::UDP)?;
+        socket.bind(&self.bound(addr)?.into())?;
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+        Ok(UdpSocket::from_std(socket.into()))
+    }
+
     /// As [`Dialer::datagrams`], for who waits for what comes.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ fn ports_announced(server: &mut Server, node: SocketAddr, from_ms: u64) -> Vec<u
         out.notes.clear();
         out.news.clear();
         for wish in std::mem::take(&mut out.net) {
-            let Net::Datagram { to, bytes } = wish else { continue };
+            let Net::Datagram { to, bytes, .. } = wish else { continue };
             if to != node || find(&bytes, b"1:y1:q").is_none() {
                 continue;
             }
