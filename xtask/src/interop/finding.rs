@@ -285,7 +285,7 @@ fn all_done(leeches: &mut [(Client, Peer, PathBuf)], began: Instant) -> Result<V
 }
 
 /// Asks a node of the DHT, as any other node would, until it knows a peer of a torrent.
-fn wait_until_announced(node: SocketAddr, hash: InfoHash, limit: Duration) -> Result<()> {
+pub fn wait_until_announced(node: SocketAddr, hash: InfoHash, limit: Duration) -> Result<()> {
     // libtorrent leaves who asks more than five times a second.
     const ASK_EVERY: Duration = Duration::from_millis(400);
     let socket = UdpSocket::bind(("0.0.0.0", 0))?;

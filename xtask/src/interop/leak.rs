@@ -76,7 +76,7 @@ impl<'a> Counter<'a> {
     }
 
     /// Sees that it counts: a client that was told nothing goes where it must not. Then it begins anew.
-    fn prove(self, stage: &Stage<'_>, torrent: &str, rule: &str) -> Result<Counter<'a>> {
+    pub(super) fn prove(self, stage: &Stage<'_>, torrent: &str, rule: &str) -> Result<Counter<'a>> {
         let mut command = ours(self.host.command(stage.binary), stage.dir);
         command.args(["peers", torrent]).output().context("peers")?;
         if self.must_be_zero("").is_ok() {
@@ -172,7 +172,7 @@ impl Watched {
     }
 
     /// Waits until more has come than has.
-    fn moves(&mut self, limit: Duration) -> Result<Duration> {
+    pub(super) fn moves(&mut self, limit: Duration) -> Result<Duration> {
         let (began, before) = (Instant::now(), self.have_bytes());
         self.until(limit, "content", |client| client.have_bytes() > before)?;
         Ok(began.elapsed())
@@ -200,7 +200,7 @@ impl Watched {
 }
 
 /// A torrent of the case's content with these trackers, each a tier.
-fn torrent(stage: &Stage<'_>, pieces: u64, trackers: &[String]) -> Result<(PathBuf, PathBuf)> {
+pub(super) fn torrent(stage: &Stage<'_>, pieces: u64, trackers: &[String]) -> Result<(PathBuf, PathBuf)> {
     let content = Content { shape: Shape::One, piece_length: PIECE_LENGTH, pieces };
     let (dir, torrent) = (stage.content(&content)?, stage.dir.join("x.torrent"));
     let mut command = ours(stage.host(0).command(stage.binary), stage.dir);

@@ -8,24 +8,37 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use super::content::{Content, NAME, Shape, link, same};
-use super::leak::{Counter, Watched, lacking, text};
-use super::makers::{Maker, Order};
+use super::content::same;
+use super::finding::{self, Part, wait_until_announced};
+use super::leak::{self, Counter, Watched, lacking, text};
+use super::matrix::our_tracker_at;
 use super::net::Host;
-use super::peers::{Carrier, Client, Road, Task, Ways};
+use super::peers::{Carrier, Client, Road, Ways, dht_node};
 use super::{Case, Stage};
 use crate::run::Running;
 
 /// Each is a few seconds' work.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Bytes a piece.
-const PIECE_LENGTH: u64 = 64 << 10;
 /// Where all of them listen.
 const PORT: u16 = 1080;
 /// Whom they let in.
 const LOGIN: [&str; 2] = ["piecemeal", "a-pass-word"];
+
+/// Some 24 MiB, and so many bytes a second: slow enough that the proxy can die in the middle.
+const PIECES: u64 = 382;
+const UP_LIMIT: u64 = 2 << 20;
+/// How long nothing may happen before we believe that nothing does.
+const QUIET: Duration = Duration::from_secs(3);
+/// So long after the proxy is back a client moves again: it looked for it after 1 s, 2 s and 4 s.
+const BACK: Duration = Duration::from_secs(10);
+/// Names that the proxy alone knows.
+const TRACKER: &str = "tracker.example";
+const NODE: &str = "node.example";
+/// Where nodes of the DHT and trackers are, which must not be spoken to directly.
+const NODE_PORT: u16 = 6881;
+const TRACKER_PORT: u16 = 6969;
 
 /// A proxy, and how we speak to it.
 #[derive(Clone, Copy)]
@@ -33,23 +46,41 @@ struct Proxy {
     program: &'static str,
     scheme: &'static str,
     login: bool,
-    carrier: Carrier,
+}
+
+/// By what the seed is found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Http,
+    Udp,
+    UdpByName,
+    Dht,
 }
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    use Carrier::Tcp;
+    use Carrier::{Tcp, Utp};
+    use Found::{Dht, Http, Udp, UdpByName};
     let table = [
-        ("socks5-tcp", "microsocks", "socks5", false, Tcp),
-        ("socks5-auth", "microsocks", "socks5", true, Tcp),
-        ("http-connect", "tinyproxy", "http", false, Tcp),
-        ("http-auth", "tinyproxy", "http", true, Tcp),
+        ("socks5-tcp", "microsocks", "socks5", false, Tcp, Http),
+        ("socks5-auth", "microsocks", "socks5", true, Tcp, Http),
+        ("http-connect", "tinyproxy", "http", false, Tcp, Http),
+        ("http-auth", "tinyproxy", "http", true, Tcp, Http),
+        ("socks5-udp", "danted", "socks5", false, Utp, Udp),
+        ("socks5-names", "danted", "socks5", false, Tcp, UdpByName),
+        ("socks5-dht", "danted", "socks5", false, Utp, Dht),
     ];
-    let case = |(at, (name, program, scheme, login, carrier)): (u64, _)| {
-        let proxy = Proxy { program, scheme, login, carrier };
-        Case::new(format!("proxy/{name}"), move |stage| swap(stage, proxy, 80 + at))
+    let case = |(at, (name, program, scheme, login, carrier, found)): (u64, _)| {
+        let proxy = Proxy { program, scheme, login };
+        Case::new(format!("proxy/{name}"), move |stage| swap(stage, proxy, carrier, found, 80 + at))
     };
-    (0..).zip(table).map(case).collect()
+    let mut cases: Vec<Case> = (0..).zip(table).map(case).collect();
+    for (at, (program, carrier)) in (0..).zip([("microsocks", Tcp), ("danted", Tcp), ("danted", Utp)]) {
+        let proxy = Proxy { program, scheme: "socks5", login: false };
+        let name = format!("net/leak-proxy-{program}-{}", carrier.name());
+        cases.push(Case::new(name, move |stage| dies(stage, proxy, carrier, PIECES + at)));
+    }
+    cases
 }
 
 impl Proxy {
@@ -64,7 +95,8 @@ impl Proxy {
         let command = match self.program {
             "microsocks" => self.microsocks(host),
             "tinyproxy" => self.tinyproxy(host, &conf)?,
-            other => anyhow::bail!("no proxy {other}"),
+            "danted" => self.danted(stage, host, &conf)?,
+            other => bail!("no proxy {other}"),
         };
         let running = Running::start(self.program, command, &stage.dir.join("proxy.log"))?;
         stage.wait_for_port((host.ip(), PORT).into(), LIMIT)?;
@@ -91,46 +123,139 @@ impl Proxy {
         command.arg("-d").arg("-c").arg(conf);
         Ok(command)
     }
+
+    /// Dante relays datagrams, and knows names of its own.
+    fn danted(self, stage: &Stage<'_>, host: &Host, conf: &Path) -> Result<Command> {
+        let ip = host.ip();
+        let lines = [
+            "logoutput: stdout".to_owned(),
+            format!("internal: {ip} port = {PORT}"),
+            format!("external: {ip}"),
+            "clientmethod: none\nsocksmethod: none\nuser.privileged: root\nuser.unprivileged: root"
+                .to_owned(),
+            "client pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }".to_owned(),
+            "socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }".to_owned(),
+        ];
+        fs::write(conf, lines.join("\n") + "\n").context("danted's configuration")?;
+        let hosts = conf.with_extension("hosts");
+        let names = format!("{} {TRACKER}\n{ip} {NODE}\n", stage.host(2).ip());
+        fs::write(&hosts, names).context("the proxy's names")?;
+        let mut command = host.command("unshare");
+        command.args(["--mount", "--", "sh", "-c"]).arg(format!(
+            "mount --bind '{}' /etc/hosts && exec danted -f '{}' -p '{}' -N 1",
+            hosts.display(),
+            conf.display(),
+            conf.with_extension("pid").display()
+        ));
+        Ok(command)
+    }
 }
 
-fn swap(stage: &Stage<'_>, proxy: Proxy, pieces: u64) -> Result<String> {
+/// The whole life of a client whose proxy dies in the middle and comes back, with everything there to tempt it.
+fn dies(stage: &Stage<'_>, proxy: Proxy, carrier: Carrier, pieces: u64) -> Result<String> {
     if let Some(why) = lacking(stage, &["nft", proxy.program])? {
         return Ok(why);
     }
     let (near, middle, far) = (stage.host(0), stage.host(1), stage.host(2));
-    let counter = Counter::set(near, &format!("ip daddr {} tcp dport {PORT} accept;\n", middle.ip()))?;
+    let rule = format!("ip daddr {} accept;\n", middle.ip());
+    let counter = Counter::set(near, &rule)?;
+    let mut running = proxy.start(stage, middle)?;
+    let (_tracker, url) = our_tracker_at(stage, far)?;
+    let (metainfo, for_seed, dir) = finding::torrent(stage, pieces, Some(&url))?;
+    let seeds = stage.dir.join("seeds.torrent");
+    fs::rename(&for_seed, &seeds)?;
+    let udp = url.replace("http:", "udp:");
+    let trackers = [&*url, &udp, "http://tracker.invalid/announce", "udp://tracker.invalid:1/announce"];
+    let (torrent, _) = leak::torrent(stage, pieces, &trackers.map(str::to_owned))?;
+    let counter = counter.prove(stage, text(&torrent)?, &rule)?;
+    let ways = Ways { road: Road { carrier, ..Road::default() }, ..Ways::default() };
+    let (client, peers) = (Client::Piecemeal, &[]);
+    let part = Part { client, host: far, torrent: &seeds, dir: &dir, peers, up_limit: UP_LIMIT };
+    let _seed = part.start(stage, true, &ways)?;
+    stage.wait_for_seed(&url, metainfo.wire_hash(), LIMIT)?;
+
+    let (by, transport) = (proxy.url(middle), format!("--transport={}", carrier.name()));
+    let [peer, node] = ["peer", "dht-node"].map(|what| format!("--{what}={}", far.peer()));
+    let target = stage.dir.join("leech");
+    let base = ["get", text(&torrent)?, "-o", text(&target)?, "--json", "--proxy", &by, &transport];
+    let get = [&base[..], &[&peer, &node, "--dht-node=router.invalid:6881"]].concat();
+    let mut leech = Watched::start(stage, near, "first", &get)?;
+    leech.moves(LIMIT)?;
+    counter.must_be_zero("it moves")?;
+    running.signal(rustix::process::Signal::KILL);
+    running.wait(LIMIT)?;
+    drop(running);
+    std::thread::sleep(QUIET);
+    counter.must_be_zero("the proxy died")?;
+    let running = proxy.start(stage, middle)?;
+    let took = leech.moves(BACK).context("the proxy is back")?;
+    counter.must_be_zero("the proxy is back")?;
+    leech.0.interrupt(LIMIT)?;
+    counter.must_be_zero("left")?;
+    drop(running);
+
+    let mut dead = Watched::start(stage, near, "dead", &get)?;
+    std::thread::sleep(QUIET);
+    dead.0.interrupt(LIMIT)?;
+    counter.must_be_zero("without the proxy")?;
+    let _running = proxy.start(stage, middle)?;
+    let mut again = Watched::start(stage, near, "again", &get)?;
+    again.0.finish(LIMIT)?;
+    counter.must_be_zero("started again, and done")?;
+    same(&dir, &target)?;
+    Ok(format!("moving {:.1} s after the proxy; 0 packets elsewhere", took.as_secs_f64()))
+}
+
+fn swap(stage: &Stage<'_>, proxy: Proxy, carrier: Carrier, found: Found, pieces: u64) -> Result<String> {
+    if let Some(why) = lacking(stage, &["nft", proxy.program])? {
+        return Ok(why);
+    }
+    let (near, middle, far) = (stage.host(0), stage.host(1), stage.host(2));
+    // The relay of datagrams has a port of its own each time.
+    let relayed = if found == Found::Http { String::new() } else { format!("udp dport != {NODE_PORT}") };
+    let to_proxy = format!("ip daddr {}", middle.ip());
+    let mut rule = format!("{to_proxy} tcp dport {PORT} accept;\n");
+    if !relayed.is_empty() {
+        rule += &format!("{to_proxy} {relayed} accept;\n");
+    }
+    let counter = Counter::set(near, &rule)?;
     let _proxy = proxy.start(stage, middle)?;
-    let content = Content { shape: Shape::One, piece_length: PIECE_LENGTH, pieces };
-    let (seed_dir, leech_dir) = (stage.dir.join("seed"), stage.dir.join("leech"));
-    link(&stage.content(&content)?, &seed_dir)?;
-    let torrent = stage.dir.join("x.torrent");
-    let order = Order {
-        content: &seed_dir.join(NAME),
-        out: &torrent,
-        piece_length: PIECE_LENGTH,
-        format: "v1",
-        tracker: Some(&stage.tracker.url()),
+    let (_tracker, url) = our_tracker_at(stage, far)?;
+    let announce = match found {
+        Found::Http => Some(url.clone()),
+        Found::Udp => Some(url.replace("http:", "udp:")),
+        Found::UdpByName => Some(format!("udp://{TRACKER}:{TRACKER_PORT}/announce")),
+        Found::Dht => None,
     };
-    Maker::Piecemeal.make(stage.binary, stage.dir, &order)?;
-    let task = Task {
-        host: far,
-        torrent: &torrent,
-        dir: &seed_dir,
-        state: &stage.dir.join("seed.state"),
-        peers: &[],
-        up_limit: 0,
-        once: false,
+    // Where trackers are does not change which torrent it is.
+    let (metainfo, for_seed, dir) = finding::torrent(stage, pieces, announce.as_ref().map(|_| &*url))?;
+    let seeds = stage.dir.join("seeds.torrent");
+    fs::rename(&for_seed, &seeds)?;
+    let (_, torrent, _) = finding::torrent(stage, pieces, announce.as_deref())?;
+    let mut ways = Ways { road: Road { carrier, ..Road::default() }, ..Ways::default() };
+    let _node = match found {
+        Found::Dht => {
+            let (node, addr) = dht_node(middle, 0, &stage.dir.join("node.log"))?;
+            ways.dht = Some(addr);
+            Some(node)
+        }
+        _ => None,
     };
-    let ways = Ways { road: Road { carrier: proxy.carrier, ..Road::default() }, ..Ways::default() };
-    let _seed = Client::Libtorrent.start(stage.binary, &task, true, &ways)?;
-    stage.tracker.wait_for(far.peer(), LIMIT)?;
-    let (url, transport) = (proxy.url(middle), format!("--transport={}", proxy.carrier.name()));
+    let client = Client::Libtorrent;
+    let part = Part { client, host: far, torrent: &seeds, dir: &dir, peers: &[], up_limit: 0 };
+    let _seed = part.start(stage, true, &ways)?;
+    match ways.dht {
+        Some(node) => wait_until_announced(node, metainfo.wire_hash(), LIMIT)?,
+        None => stage.wait_for_seed(&url, metainfo.wire_hash(), LIMIT)?,
+    }
+    let (by, transport) = (proxy.url(middle), format!("--transport={}", carrier.name()));
+    let (node, target) = (format!("--dht-node={NODE}:{NODE_PORT}"), stage.dir.join("leech"));
     let began = Instant::now();
-    let get = ["get", text(&torrent)?, "-o", text(&leech_dir)?, "--json", "--proxy", &url, &transport];
+    let get = ["get", text(&torrent)?, "-o", text(&target)?, "--json", "--proxy", &by, &transport, &node];
     let mut leech = Watched::start(stage, near, "leech", &get)?;
     leech.0.finish(LIMIT)?;
     let took = began.elapsed();
     counter.must_be_zero("swapped")?;
-    same(&seed_dir, &leech_dir)?;
+    same(&dir, &target)?;
     Ok(format!("{:.1} s to swap", took.as_secs_f64()))
 }
