@@ -562,7 +562,7 @@ impl Node {
                 }
                 net.plan(when, Event::Host(self.id, self.life, Mail::Fetch(torrent, fetch)));
             }
-            Wish::Datagram { to, bytes } => self.send_datagram(net, to, bytes),
+            Wish::Datagram { to, bytes, .. } => self.send_datagram(net, to, bytes),
             Wish::Multicast { group, bytes } => self.multicast(net, group, &bytes),
         }
     }
