@@ -196,6 +196,16 @@ mod tests {
     }
 
     #[test]
+    fn names_are_left_to_a_proxy() {
+        let host = Target::Name { host: "t.example".into(), port: 80 };
+        assert_eq!(named("t.example", 80, Family::V4), Ok(host));
+        assert_eq!(named("t.example", 80, Family::V6), Err(FetchFailure::NoAddress), "asked once");
+        for (host, port) in [("t.example\r\n", 80), ("", 80), ("t.example", 0)] {
+            assert!(matches!(named(host, port, Family::V4), Err(FetchFailure::Unreachable(_))), "{host:?}");
+        }
+    }
+
+    #[test]
     fn local_addresses_are_for_what_looks_like_a_tracker() {
         const LOCAL: [&str; 9] = [
             "127.0.0.1",

@@ -186,8 +186,10 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
                 Err(why) => unreachable(&why),
             },
             Way::Proxy => {
-                let relay = self.datagrams.relay.as_mut().filter(|_| purpose == Purpose::Tracker);
-                let target = relay.map_or(Some(to.into()), |relay| relay.stand_ins.target(to, bytes));
+                let target = match purpose {
+                    Purpose::Dht => Some(to.into()),
+                    Purpose::Tracker => self.stand_ins.target(to, bytes),
+                };
                 let forgotten = || "its name was forgotten".to_owned();
                 target.ok_or_else(forgotten).and_then(|target| self.send_relayed(&target, bytes)).err()
             }

@@ -53,6 +53,7 @@ use datagrams::DatagramSockets;
 pub(crate) use presence::{Presence, Wanted, open};
 use proxied::Missing;
 use relay::Relay;
+use stand_ins::StandIns;
 pub(crate) use stats::Counters;
 pub use stats::Stats;
 
@@ -127,6 +128,7 @@ pub(crate) struct EngineLoop<F, D> {
     presence: Presence,
     listeners: Vec<Listener>,
     datagrams: DatagramSockets,
+    stand_ins: StandIns,
     /// After handles ran out: when to accept again.
     accept_again: Option<Time>,
     spare: Spare,
@@ -218,6 +220,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             presence,
             listeners,
             datagrams,
+            stand_ins: StandIns::default(),
             accept_again: None,
             spare: Spare::new(),
             conns: Conns::default(),
@@ -367,13 +370,8 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             match result {
                 Ok(Target::Addr(to)) => self.front.on_resolved(self.now, torrent, &fetch, to),
                 Ok(Target::Name { host, port }) => {
-                    if let Some(relay) = &mut self.datagrams.relay {
-                        let to = SocketAddr::from((relay.stand_ins.give(&host), port));
-                        self.front.on_resolved(self.now, torrent, &fetch, to);
-                    } else {
-                        let why = FetchFailure::Unreachable("no proxy looks up its name".into());
-                        self.data.on_fetched(self.now, torrent, fetch.id, Err(why));
-                    }
+                    let to = SocketAddr::from((self.stand_ins.give(&host), port));
+                    self.front.on_resolved(self.now, torrent, &fetch, to);
                 }
                 Err(why) => self.data.on_fetched(self.now, torrent, fetch.id, Err(why)),
             }

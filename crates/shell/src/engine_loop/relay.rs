@@ -20,7 +20,6 @@ use super::conns::Link;
 use super::datagrams::DatagramSockets;
 use super::hosts::Hosts;
 use super::proxied::{FIRST_PAUSE, LONGEST_PAUSE, PATIENCE, converse};
-use super::stand_ins::StandIns;
 use super::utp::Streams;
 use super::{EngineLoop, RELAY};
 use crate::driven::{Data, Front};
@@ -35,7 +34,6 @@ pub(super) struct Relay {
     pause: Duration,
     /// It failed before, so torrents may have peers and trackers to try anew when it stands.
     failed: bool,
-    pub(super) stand_ins: StandIns,
     pub(super) hosts: Hosts,
     /// What waits until it stands. Bound: [`EARLY_MAX`].
     early: Vec<(Target, Vec<u8>)>,
@@ -82,7 +80,6 @@ impl Relay {
             },
             pause: FIRST_PAUSE,
             failed: false,
-            stand_ins: StandIns::default(),
             hosts: Hosts::new(entropy::fork(&seed, "hosts")),
             early: Vec::new(),
             utp: utp.then(|| entropy::fork(&seed, "utp")),
@@ -347,7 +344,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
                     self.front.on_command(now, Command::Nodes(vec![whose]));
                 }
                 Some(b'd') => self.front.on_datagram(now, whose, payload),
-                _ => self.front.on_datagram(now, relay.stand_ins.whose(whose, payload), payload),
+                _ => self.front.on_datagram(now, self.stand_ins.whose(whose, payload), payload),
             }
         }
     }
