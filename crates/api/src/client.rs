@@ -7,6 +7,7 @@ use piecemeal_metainfo::TorrentId;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
+use crate::filter::IpFilterStatus;
 use crate::refusal::Refusal;
 use crate::resolve::{ResolveRequest, Resolved};
 use crate::status::{Details, Mapping, Status};
@@ -71,6 +72,20 @@ pub trait Client: Send + Sync {
 
     /// Where peers from outside reach us, if a router passes on to us what comes there; [`Event::Mapping`] tells of changes.
     fn mapping(&self) -> Option<Mapping>;
+
+    /// Talks to nobody at this address, network (`1.2.3.0/24`) or range (`1.2.3.4-1.2.3.8`), from now on: whoever is
+    /// connected is sent away. False if it is banned already.
+    fn ban(&self, range: &str) -> Result<bool, Refusal>;
+
+    /// Lifts a ban, which must be one of [`Client::bans`]; false if it is none. What lists of the IP filter block stays
+    /// blocked.
+    fn unban(&self, range: &str) -> Result<bool, Refusal>;
+
+    /// What is banned by hand, in order of addresses.
+    fn bans(&self) -> Vec<String>;
+
+    /// How the IP filter stands.
+    fn ip_filter(&self) -> IpFilterStatus;
 
     /// Ends well, within `deadline` and never more than [`crate::EngineOptions::MAX_FAREWELL`]: closes peers, says
     /// `stopped` to the trackers, writes resume facts. Blocks until done or late; threads are gone afterwards either

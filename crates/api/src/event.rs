@@ -135,6 +135,14 @@ pub enum Event {
         /// It is there.
         there: bool,
     },
+    /// The IP filter was read anew, or a list of it could not be.
+    IpFilter {
+        /// Ranges of all lists together.
+        ranges: u64,
+        /// What is wrong with lists that was not told before, a line each, which names the list. Make safe to print.
+        #[serde(default)]
+        warnings: Vec<String>,
+    },
     /// This listener was too slow.
     Lost {
         /// How many events it did not get.
@@ -158,7 +166,9 @@ impl Event {
             | Event::Tracker { torrent, .. }
             | Event::Gone { torrent } => Some(*torrent),
             Event::Snapshot { status } => Some(status.torrent),
-            Event::Mapping { .. } | Event::Interface { .. } | Event::Lost { .. } => None,
+            Event::Mapping { .. } | Event::Interface { .. } | Event::IpFilter { .. } | Event::Lost { .. } => {
+                None
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ mod client;
 mod dht;
 mod doctor;
 mod event;
+mod filter;
 mod json;
 mod net;
 mod refusal;
@@ -31,6 +32,7 @@ pub use dht::{
 };
 pub use doctor::{Answer, Check, Diagnosis, DoctorRequest, InterfaceState, ProxyState, SeenAs, Way, WayOf};
 pub use event::{Event, TrackerOutcome};
+pub use filter::{IpFilterStatus, IpList};
 pub use net::{Carried, NetOptions, Proxy, ProxyKind};
 pub use refusal::Refusal;
 pub use resolve::{ResolveRequest, Resolved};

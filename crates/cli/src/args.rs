@@ -177,6 +177,13 @@ pub struct Reach {
     pub listen: Vec<SocketAddr>,
     #[command(flatten)]
     pub ways: Ways,
+    /// Talk to nobody in this list of IP ranges: P2P, DAT or CIDR, plain or gzip. Files are read again when they change,
+    /// addresses once a day
+    #[arg(long = "ip-filter", value_parser = parse_list, value_name = "FILE|URL", help_heading = "Ways into the network")]
+    pub ip_filters: Vec<String>,
+    /// Talk to nobody at this address, network (1.2.3.0/24) or range (1.2.3.4-1.2.3.8)
+    #[arg(long, value_name = "RANGE", help_heading = "Ways into the network")]
+    pub ban: Vec<String>,
 }
 
 /// By which ways anything is sent.
@@ -361,7 +368,7 @@ pub struct Show {
 }
 
 /// The options of [`Find`].
-const FIND: [&str; 18] = [
+const FIND: [&str; 20] = [
     "peers",
     "timeout",
     "no_dht",
@@ -380,6 +387,8 @@ const FIND: [&str; 18] = [
     "proxy_for",
     "dscp",
     "name_server",
+    "ip_filters",
+    "ban",
 ];
 
 /// `piecemeal verify`
@@ -486,6 +495,11 @@ fn parse_tier(text: &str) -> Result<Tier, String> {
 
 fn parse_http(text: &str) -> Result<String, String> {
     parse_url(text.trim(), &["http", "https"])
+}
+
+/// A file, or an address that can be fetched.
+fn parse_list(text: &str) -> Result<String, String> {
+    if text.contains("://") { parse_http(text) } else { Ok(text.to_owned()) }
 }
 
 fn parse_url(url: &str, schemes: &[&str]) -> Result<String, String> {

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use piecemeal_api::{
-    AddTorrent, Client, Encryption, EngineOptions, IpFamily, Limits, NetOptions, Proxy, ResolveRequest,
-    Resolved, Selection, Tools, Transports, Verify,
+    AddTorrent, Client, Encryption, EngineOptions, IpFamily, IpFilterStatus, Limits, NetOptions, Proxy,
+    ResolveRequest, Resolved, Selection, Tools, Transports, Verify,
 };
 use serde::Serialize;
 
@@ -19,7 +19,7 @@ use crate::select;
 use crate::source::{Source, Torrent};
 use crate::text::safe;
 use crate::units::{count, mean_rate, percent, rate, size, span};
-use crate::watch::{Course, End, Fleet, Goal, Item};
+use crate::watch::{Course, End, Fleet, Goal, Item, filter_note};
 
 /// Runs the command.
 pub fn run(args: &Get, tools: &dyn Tools, host: &mut Host, stop: &Interrupt) -> Result<(), Failure> {
@@ -79,8 +79,15 @@ pub fn reach_options(reach: &Reach, host: &Host) -> EngineOptions {
         },
         encrypt_in: reach.encrypt_in.or(reach.encryption).map(encryption),
         encrypt_out: reach.encrypt_out.or(reach.encryption).map(encryption),
+        ip_filters: reach.ip_filters.iter().map(|list| list_place(list, host)).collect(),
+        ban: reach.ban.clone(),
         ..EngineOptions::default()
     }
+}
+
+/// A list of the IP filter: a URL as it is, a file from where we are.
+fn list_place(list: &str, host: &Host) -> String {
+    if list.contains("://") { list.to_owned() } else { host.at(Path::new(list)).display().to_string() }
 }
 
 /// By which ways anything is sent.
@@ -112,11 +119,25 @@ fn encryption(how: Encrypt) -> Encryption {
 /// Tells where peers can reach an engine.
 pub fn say_listening(fleet: &Fleet, client: &dyn Client, host: &mut Host) -> Result<(), Failure> {
     let addrs: Vec<_> = client.listening().iter().map(ToString::to_string).collect();
+    say_filter(fleet, client);
     fleet.screen.note(&match &addrs[..] {
         [] => "listening nowhere: nobody can call us".to_owned(),
         _ => format!("listening on {}", addrs.join(", ")),
     });
     Ok(fleet.screen.json(host, &Own::Listening { addrs })?)
+}
+
+/// Tells who is not talked to, if there is anybody.
+pub fn say_filter(fleet: &Fleet, client: &dyn Client) {
+    let IpFilterStatus { ranges, lists, .. } = client.ip_filter();
+    if !lists.is_empty() {
+        let waiting = lists.iter().filter(|list| list.waiting).map(|list| safe(&list.place));
+        let waiting: String = waiting.map(|place| format!("; fetching {place}")).collect();
+        fleet.screen.note(&format!("{}{waiting}", filter_note(ranges)));
+    }
+    for warning in lists.iter().filter_map(|list| list.warning.as_deref()) {
+        fleet.screen.note(&format!("ip filter: {}", safe(warning)));
+    }
 }
 
 /// A line for each torrent that is there, an error for each that is not; fails if there is one of those.

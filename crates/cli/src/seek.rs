@@ -12,7 +12,7 @@ use piecemeal_metainfo::{InfoHashes, Magnet};
 
 use crate::args::Find;
 use crate::fail::Failure;
-use crate::get::reach_options;
+use crate::get::{reach_options, say_filter};
 use crate::host::Host;
 use crate::interrupt::Interrupt;
 use crate::progress::Screen;
@@ -180,6 +180,7 @@ pub fn resolve(
     let request =
         ResolveRequest { peers: find.peers.clone(), leave: true, ..ResolveRequest::new(link.text.clone()) };
     let engine = fleet.start(tools, &reach_options(&find.reach, host))?;
+    say_filter(&fleet, &*fleet.engines[engine].client);
     let result = fleet
         .seek(engine, link, request, Goal::Complete, stop.cancel())
         .and_then(|_| fleet.wait_for_torrent(find.timeout, host, stop));

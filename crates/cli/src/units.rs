@@ -121,6 +121,17 @@ pub fn count(n: u64, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
+/// `1 range`, `312,004 ranges`.
+pub fn many(n: u64, noun: &str) -> String {
+    let digits = n.to_string();
+    let comma = |at: usize| at > 0 && (digits.len() - at).is_multiple_of(3);
+    let grouped: String = digits
+        .char_indices()
+        .flat_map(|(at, digit)| comma(at).then_some(',').into_iter().chain([digit]))
+        .collect();
+    format!("{grouped} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
 /// `part` of `whole` as `45.2 %`; never `100.0 %` while something is missing.
 pub fn percent(part: u64, whole: u64) -> String {
     if whole == 0 || part >= whole {
@@ -166,6 +177,20 @@ fn scaled(number: &str, unit: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_numbers_are_grouped() {
+        for (n, expected) in [
+            (0, "0 ranges"),
+            (1, "1 range"),
+            (999, "999 ranges"),
+            (1_000, "1,000 ranges"),
+            (312_004, "312,004 ranges"),
+            (1_234_567, "1,234,567 ranges"),
+        ] {
+            assert_eq!(many(n, "range"), expected);
+        }
+    }
 
     #[test]
     fn sizes_as_users_write_them() {

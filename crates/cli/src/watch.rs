@@ -22,6 +22,7 @@ use crate::interrupt::Interrupt;
 use crate::progress::Screen;
 use crate::seek::Seek;
 use crate::text;
+use crate::units::many;
 
 /// How long one turn of the loop waits for news: short enough that Ctrl-C seems instant.
 const TURN: Duration = Duration::from_millis(100);
@@ -229,6 +230,12 @@ impl Fleet {
         if let Event::Interface { name, there } = &event {
             self.screen.note(&interface_note(name, *there));
         }
+        if let Event::IpFilter { ranges, warnings } = &event {
+            self.screen.note(&filter_note(*ranges));
+            warnings
+                .iter()
+                .for_each(|warning| self.screen.note(&format!("ip filter: {}", text::safe(warning))));
+        }
         if let Event::Mapping { mapping } = event {
             self.mapped(engine, mapping);
         }
@@ -428,6 +435,11 @@ fn is_behind_another(ip: IpAddr) -> bool {
         }
         IpAddr::V6(_) => false,
     }
+}
+
+/// `ip filter: 312,004 ranges`
+pub fn filter_note(ranges: u64) -> String {
+    format!("ip filter: {}", many(ranges, "range"))
 }
 
 fn interface_note(name: &str, there: bool) -> String {

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use piecemeal_discovery::filter::Gate;
 use piecemeal_discovery::tracker::{Fetch, FetchFailure, FetchId, Heard, TrackerStatus};
 use piecemeal_metainfo::{Bitfield, FileIndex, InfoHashes, Metainfo, PeerId, PieceIndex, TorrentId};
 use piecemeal_package::{BlockPool, Job, ResumeFacts, Start};
@@ -47,6 +48,8 @@ pub struct Lease {
     pub upload_bufs: usize,
     /// How the world sees us.
     pub outside: Outside,
+    /// Who may be talked to.
+    pub gate: Gate,
 }
 
 /// Where peers from outside reach us by IPv4, because a router passes what comes there on to us.
@@ -224,7 +227,7 @@ pub enum Goodbye {
     Broke(&'static str),
     /// It sent content that is not the torrent's.
     Poisoned,
-    /// It is banned.
+    /// Nobody at its address may be talked to.
     Banned,
     /// It did not finish its handshake, or said nothing, for too long.
     Silent,
@@ -297,6 +300,8 @@ pub enum Note {
     Moved,
     /// To a Shard: how the world sees us.
     Outside(Outside),
+    /// To a Shard: who may be talked to from now on. Whoever is not leaves.
+    Gate(Gate),
     /// To a Server: somebody says that we are at this address (BEP 10 `yourip`, BEP 24 `external ip`).
     SeenAs {
         /// Which address.
@@ -451,6 +456,9 @@ pub enum Command {
     /// A router maps our port, still or again; or none does. Told again as [`News::Reach`]. When that changes where peers
     /// reach us, all torrents announce again.
     Reach(Option<Reach>),
+    /// Who may be talked to from now on, in the place of [`Settings::gate`] or the last of these. Whoever is not leaves at
+    /// once.
+    Gate(Gate),
     /// Leave all swarms: stopped announces, resume facts, closed files; each torrent answers with [`News::Gone`].
     Shutdown,
 }
@@ -664,6 +672,8 @@ pub struct Settings {
     pub dht_ids: [Option<NodeId>; 2],
     /// Peers are looked for on the local network (BEP 14).
     pub lsd: bool,
+    /// Who may be talked to, until [`Command::Gate`] says otherwise.
+    pub gate: Gate,
     /// The `User-Agent`-like name told to peers (BEP 10, "v").
     pub client: String,
 }
@@ -689,6 +699,7 @@ impl Default for Settings {
             dht: false,
             dht_ids: [None; 2],
             lsd: false,
+            gate: Gate::default(),
             client: concat!("piecemeal ", env!("CARGO_PKG_VERSION")).into(),
         }
     }

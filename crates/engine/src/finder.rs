@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use piecemeal_discovery::filter::Gate;
 use piecemeal_discovery::tracker::{
     AnnounceFacts, FetchFailure, FetchId, Heard, Identity, Outcome, TrackerStatus, Trackers,
 };
@@ -37,6 +38,8 @@ pub(crate) struct Finder {
     running: bool,
     /// Nobody but its trackers and its user may name peers (BEP 27).
     private: bool,
+    /// Who may be talked to.
+    gate: Gate,
 }
 
 impl Finder {
@@ -67,6 +70,7 @@ impl Finder {
             turned_away: false,
             running: false,
             private,
+            gate: cx.lease.gate.clone(),
         }
     }
 
@@ -109,7 +113,7 @@ impl Finder {
         self.trackers.is_quiet()
     }
 
-    /// Remembers addresses. Of a private torrent only its trackers and its user are believed.
+    /// Remembers addresses of those who may be talked to. Of a private torrent only its trackers and its user are believed.
     pub(crate) fn learn(
         &mut self,
         now: Time,
@@ -122,7 +126,7 @@ impl Finder {
                 PeerSource::Manual | PeerSource::Tracker | PeerSource::Resume | PeerSource::Incoming
             );
         if believed {
-            for addr in addrs {
+            for addr in addrs.into_iter().filter(|addr| !self.gate.blocks(addr.ip())) {
                 self.swarm.learn(addr, source, now);
             }
         }
@@ -165,6 +169,8 @@ impl Finder {
                 // The answer is known; asking makes the Swarm remember the address as ours.
                 let _ = self.swarm.connected(to, ourselves, false, cx.now);
             }
+            // The Server knows before the Shard does who may not be talked to.
+            Goodbye::Banned => self.swarm.dial_refused(to),
             _ => self.swarm.dial_failed(to, cx.now),
         }
     }
@@ -338,6 +344,12 @@ impl Finder {
         self.swarm.ban(who.ip().to_canonical());
     }
 
+    /// Who may be talked to from now on. Those who may not are to be sent away before.
+    pub(crate) fn set_gate(&mut self, gate: Gate) {
+        self.swarm.forget(|ip| gate.blocks(ip));
+        self.gate = gate;
+    }
+
     /// Addresses known.
     pub(crate) fn known(&self) -> usize {
         self.swarm.counts().known
@@ -372,6 +384,7 @@ mod tests {
             up: Trunk::unlimited(),
             upload_bufs: 0,
             outside: Outside { port_v4: 7000, ..Outside::at(6881) },
+            gate: Default::default(),
         };
         let mut cx = Cx { now: Time::ZERO, rng: &mut rng, pool: &mut pool, lease: &mut lease, out: &mut out };
         let settings = Arc::new(Settings { port: 6881, ..Settings::default() });

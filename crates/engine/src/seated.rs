@@ -65,6 +65,10 @@ impl Seated {
         both!(self, it => it.moved(cx))
     }
 
+    pub(crate) fn gate_changed(&mut self, cx: &mut Cx<'_>) {
+        both!(self, it => it.gate_changed(cx))
+    }
+
     pub(crate) fn on_dial_failed(&mut self, cx: &mut Cx<'_>, to: SocketAddr, why: &Goodbye) {
         both!(self, it => it.on_dial_failed(cx, to, why))
     }

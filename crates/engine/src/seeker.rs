@@ -320,6 +320,16 @@ impl Seeker {
         self.plan(cx);
     }
 
+    /// Those who may not be talked to any more leave.
+    pub(crate) fn gate_changed(&mut self, cx: &mut Cx<'_>) {
+        let blocked = self.peers.iter().filter(|(_, seat)| cx.lease.gate.blocks(seat.peer.addr().ip()));
+        for conn in blocked.map(|(conn, _)| *conn).collect::<Vec<_>>() {
+            self.send_away(cx, conn, Goodbye::Banned);
+        }
+        self.finder.set_gate(cx.lease.gate.clone());
+        self.plan(cx);
+    }
+
     pub(crate) fn on_wrote(&mut self, cx: &mut Cx<'_>, conn: ConnId, bytes: usize) {
         if let Some(seat) = self.peers.get_mut(&conn) {
             seat.peer.on_wrote(cx, bytes);

@@ -63,6 +63,7 @@ impl Shard {
                 up: Trunk::unlimited(),
                 upload_bufs: 0,
                 outside: Outside::at(settings.port),
+                gate: settings.gate.clone(),
             },
             out: Out::default(),
             settings: Arc::new(settings),
@@ -162,6 +163,14 @@ impl Shard {
                 }
             }
             Note::Outside(outside) => self.lease.outside = outside,
+            Note::Gate(gate) => {
+                self.lease.gate = gate;
+                let all: Vec<_> = self.seats.keys().copied().collect();
+                for torrent in all {
+                    self.visit(now, torrent, Seated::gate_changed);
+                }
+                self.water(now);
+            }
             Note::Moved => {
                 let all: Vec<_> = self.seats.keys().copied().collect();
                 for torrent in all {

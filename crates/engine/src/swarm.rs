@@ -251,6 +251,14 @@ impl Swarm {
         }
     }
 
+    /// It may not be dialed, and is forgotten. Ignored unless it was being dialed.
+    pub fn dial_refused(&mut self, addr: SocketAddr) {
+        let addr = normal(addr);
+        if self.known.get(&addr).is_some_and(|known| known.state == State::Dialing) {
+            self.taken_out(addr);
+        }
+    }
+
     /// The network was away and is back: whoever waits may be dialed at once, and has failed never.
     pub fn reconsider(&mut self, now: Time) {
         for (_, known) in self.known.iter_mut().filter(|(_, known)| known.state == State::Waiting) {
@@ -328,6 +336,15 @@ impl Swarm {
             also.filter(|also| self.known.get(also).is_some_and(|k| k.state == State::Elsewhere))
         {
             self.ended(also, now, why);
+        }
+    }
+
+    /// Forgets the addresses that `who` says, until they are learned again; connections that stand are the caller's to end.
+    pub fn forget(&mut self, who: impl Fn(IpAddr) -> bool) {
+        let gone =
+            self.known.iter().filter(|(addr, known)| known.state != State::Connected && who(addr.ip()));
+        for addr in gone.map(|(addr, _)| *addr).collect::<Vec<_>>() {
+            self.taken_out(addr);
         }
     }
 

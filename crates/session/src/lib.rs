@@ -28,6 +28,7 @@
 
 mod add;
 mod hub;
+mod lists;
 mod machine;
 mod nodes;
 mod place;

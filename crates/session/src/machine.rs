@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread::available_parallelism;
 
 use piecemeal_api::{Encryption, EngineOptions, Refusal, Transports};
+use piecemeal_discovery::filter::Gate;
 use piecemeal_engine::cx::{self, Settings};
 use piecemeal_shell::mapping::MappingSettings;
 use piecemeal_shell::net::{Dialer, Traffic, Way};
@@ -38,13 +39,17 @@ pub fn default_pool_bytes() -> u64 {
 }
 
 /// Starts the engine.
-pub(crate) fn start(options: &EngineOptions, dht_ids: [Option<NodeId>; 2]) -> Result<Shell, Refusal> {
+pub(crate) fn start(
+    options: &EngineOptions,
+    dht_ids: [Option<NodeId>; 2],
+    gate: &Gate,
+) -> Result<Shell, Refusal> {
     may_be_so_many(options, handles())?;
     let policy = ways::policy(&options.net)?;
     ways::may_listen(&policy, &options.listen)?;
     let dialer = Dialer::new(policy);
     if !options.listen.is_empty() {
-        return attempt(options, &dialer, &options.listen, dht_ids).map_err(refusal);
+        return attempt(options, &dialer, &options.listen, dht_ids, gate).map_err(refusal);
     }
     let mut anywhere: Vec<SocketAddr> =
         vec![(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()];
@@ -54,7 +59,7 @@ pub(crate) fn start(options: &EngineOptions, dht_ids: [Option<NodeId>; 2]) -> Re
     let mut port = ports.next();
     loop {
         anywhere.iter_mut().for_each(|addr| addr.set_port(port.unwrap_or(0)));
-        match attempt(options, &dialer, &anywhere, dht_ids) {
+        match attempt(options, &dialer, &anywhere, dht_ids, gate) {
             Err(ShellError::Listen { why, .. })
                 if why.kind() == io::ErrorKind::AddrInUse && port.is_some() =>
             {
@@ -74,6 +79,7 @@ fn attempt(
     dialer: &Dialer,
     listen: &[SocketAddr],
     dht_ids: [Option<NodeId>; 2],
+    gate: &Gate,
 ) -> Result<Shell, ShellError> {
     let without = |why| ShellError::System { what: "without randomness", why };
     let random = entropy::seed().map_err(without)?;
@@ -89,6 +95,7 @@ fn attempt(
         ipv6: speaks(false),
         dht: options.dht && goes(Traffic::Dht),
         dht_ids,
+        gate: gate.clone(),
         lsd: options.lsd && dialer.way(Traffic::Lsd).is_direct(),
         tcp: options.transports != Transports::Utp,
         utp: options.transports != Transports::Tcp && goes(Traffic::PeersUtp),

@@ -13,8 +13,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use piecemeal_api::{
-    AddTorrent, Cancel, Client, Content, Details, EngineOptions, Event, Events, Farewell, Limits, Mapping,
-    Options, Refusal, ResolveRequest, Resolved, State, Status,
+    AddTorrent, Cancel, Client, Content, Details, EngineOptions, Event, Events, Farewell, IpFilterStatus,
+    Limits, Mapping, Options, Refusal, ResolveRequest, Resolved, State, Status,
 };
 use piecemeal_engine::cx::{Change, Command, News, Reach};
 use piecemeal_metainfo::TorrentId;
@@ -22,6 +22,7 @@ use piecemeal_shell::Shell;
 
 use crate::add::{self, Prepared};
 use crate::hub::{EventStream, Hub};
+use crate::lists::{self, Blocking, Keeper, Lists};
 use crate::machine;
 use crate::store::Store;
 use crate::table::{Errand, Table, Torrent};
@@ -55,6 +56,7 @@ struct Running {
     shell: Arc<Shell>,
     news: JoinHandle<()>,
     stop: Arc<AtomicBool>,
+    keeper: Option<Keeper>,
 }
 
 /// What the news thread shares with callers.
@@ -68,6 +70,7 @@ struct Shared {
     nodes: Option<PathBuf>,
     /// By a router's help, and since when.
     reach: Mutex<Option<(Reach, Instant)>>,
+    blocking: Arc<Blocking>,
     /// The engine's thread died.
     died: AtomicBool,
 }
@@ -76,14 +79,17 @@ impl Session {
     /// Starts listening, and all threads.
     ///
     /// # Errors
-    /// An address cannot be listened on, `state_dir` cannot be made, a limit is 0, or the system refuses threads.
+    /// An address cannot be listened on, `state_dir` cannot be made, a limit is 0, a file of the IP filter cannot be read or
+    /// is no list, a ban is no range, or the system refuses threads.
     /// Nothing is left running then.
     pub fn start(options: &EngineOptions) -> Result<Session, Refusal> {
         let limits = add::limits(options.limits)?;
         let store = options.state_dir.as_deref().map(Store::open).transpose()?;
         let nodes_file = options.state_dir.as_deref().filter(|_| options.dht).map(nodes::file);
         let kept = nodes_file.as_deref().map(nodes::load).unwrap_or_default();
-        let shell = Arc::new(machine::start(options, kept.ids)?);
+        let lists = Lists::open(&options.ip_filters, options.state_dir.as_deref(), Instant::now())?;
+        let blocking = Arc::new(Blocking::new(&lists, &options.ban)?);
+        let shell = Arc::new(machine::start(options, kept.ids, &blocking.gate())?);
         shell.command(Command::Limits { down: limits.0, up: limits.1 });
         let (listening, hearing) = (shell.listening().to_vec(), shell.hearing().to_vec());
         let shared = Arc::new(Shared {
@@ -93,9 +99,11 @@ impl Session {
             options: options.clone(),
             nodes: nodes_file,
             reach: Mutex::default(),
+            blocking,
             died: AtomicBool::new(false),
         });
         nodes::begin(options, &shell, kept.nodes);
+        let keeper = keep(lists, &shell, &shared)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (its, engine, stopped) = (shared.clone(), shell.clone(), stop.clone());
         let news = std::thread::Builder::new()
@@ -107,7 +115,7 @@ impl Session {
             })?;
         Ok(Session {
             shared,
-            running: Mutex::new(Some(Running { shell, news, stop })),
+            running: Mutex::new(Some(Running { shell, news, stop, keeper })),
             adding: Mutex::default(),
             listening,
             hearing,
@@ -281,6 +289,38 @@ impl Session {
         lock(&self.shared.reach).map(|(reach, since)| words::mapping(&reach, since.elapsed()))
     }
 
+    /// Talks to nobody at this address, network (`1.2.3.0/24`) or range (`1.2.3.4-1.2.3.8`), from now on: whoever is
+    /// connected is sent away. False if it is banned already. Bans are not kept over a restart.
+    ///
+    /// # Errors
+    /// It is no range, there are too many of them, or the session has shut down.
+    pub fn ban(&self, range: &str) -> Result<bool, Refusal> {
+        let range = lists::ban(range)?;
+        self.shared.blocking.set(range, true, self.engine()?.shell())
+    }
+
+    /// Lifts a ban, which must be one of [`Session::bans`]; false if it is none. What lists of the IP filter block stays
+    /// blocked.
+    ///
+    /// # Errors
+    /// It is no range, or the session has shut down.
+    pub fn unban(&self, range: &str) -> Result<bool, Refusal> {
+        let range = lists::ban(range)?;
+        self.shared.blocking.set(range, false, self.engine()?.shell())
+    }
+
+    /// What is banned by hand, in order of addresses.
+    pub fn bans(&self) -> Vec<String> {
+        self.shared.blocking.bans()
+    }
+
+    /// How the IP filter stands.
+    pub fn ip_filter(&self) -> IpFilterStatus {
+        let (ranges, lists) = self.shared.blocking.lists();
+        let blocked = self.engine().map_or(0, |engine| engine.stats().blocked);
+        IpFilterStatus { ranges, lists, blocked }
+    }
+
     /// Takes leave of peers and trackers, writes resume facts and ends all threads, within `deadline` and never more
     /// than [`EngineOptions::MAX_FAREWELL`]. Listeners hear [`Event::Gone`] for each torrent. A second call returns
     /// at once.
@@ -306,6 +346,17 @@ impl Session {
         let died = self.shared.died.load(Ordering::Acquire);
         if running.is_some() && !died { Ok(Engine(running)) } else { Err(Refusal::Closed) }
     }
+}
+
+/// Keeps the lists of the IP filter fresh.
+fn keep(lists: Lists, shell: &Arc<Shell>, shared: &Arc<Shared>) -> Result<Option<Keeper>, Refusal> {
+    let (its, told) = (Arc::downgrade(shared), Arc::downgrade(shared));
+    let tell = move |event| {
+        if let Some(shared) = told.upgrade() {
+            shared.hub.send([event]);
+        }
+    };
+    Keeper::start(lists, shell, move || its.upgrade().map(|shared| shared.blocking.clone()), tell)
 }
 
 impl Drop for Session {
@@ -390,8 +441,9 @@ impl Shared {
 
     fn leave(&self, running: Running, deadline: Duration) -> Farewell {
         let until = Instant::now() + deadline;
-        let Running { shell, news, stop } = running;
+        let Running { shell, news, stop, keeper } = running;
         stop.store(true, Ordering::Release);
+        drop(keeper);
         shell.let_listener_go();
         // A panic there has been reported by the thread itself.
         let _ = news.join();
@@ -479,6 +531,18 @@ impl Client for Session {
     }
     fn mapping(&self) -> Option<Mapping> {
         self.mapping()
+    }
+    fn ban(&self, range: &str) -> Result<bool, Refusal> {
+        self.ban(range)
+    }
+    fn unban(&self, range: &str) -> Result<bool, Refusal> {
+        self.unban(range)
+    }
+    fn bans(&self) -> Vec<String> {
+        self.bans()
+    }
+    fn ip_filter(&self) -> IpFilterStatus {
+        self.ip_filter()
     }
     fn shutdown(&self, deadline: Duration) -> Farewell {
         self.shutdown(deadline)

@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use piecemeal_discovery::filter::Gate;
 use piecemeal_discovery::tracker::{Family, Fetch, FetchFailure};
 use piecemeal_discovery::udp::place;
 use piecemeal_metainfo::TorrentId;
 use piecemeal_transport::proxy::{Target, datagram};
 use reqwest::Url;
 
-use crate::http::{Nowhere, Reach, looks_like_tracker};
+use crate::http::{Nowhere, Reach, let_in, looks_like_tracker};
 use crate::net::{Dialer, Traffic, Way};
 
 /// Look-ups at once: names that are known are quick, and dead servers must not hold up all others.
@@ -103,10 +104,11 @@ impl Inner {
             return Err(FetchFailure::Unreachable(why));
         }
         let all = self.look_up(place.host).map_err(|why| unreachable(&why))?;
-        match judge(&fetch.url, fetch.family, all) {
+        match judge(&fetch.url, fetch.family, all, &self.dialer.gate()) {
             Ok(ip) => Ok(SocketAddr::new(ip, place.port).into()),
             Err(Nowhere::NoAddress) => Err(FetchFailure::NoAddress),
             Err(Nowhere::Local) => Err(unreachable(LOCAL)),
+            Err(why @ Nowhere::Blocked) => Err(unreachable(&why.to_string())),
         }
     }
 
@@ -152,18 +154,19 @@ fn named(host: &str, port: u16, family: Family) -> Result<Target, FetchFailure> 
 
 /// Which of the addresses that a tracker's host stands for is sent to: the first of the family that this URL may lead
 /// to. Nobody is a tracker at an unspecified address or a group.
-fn judge(url: &str, family: Family, found: Vec<IpAddr>) -> Result<IpAddr, Nowhere> {
+fn judge(url: &str, family: Family, found: Vec<IpAddr>, gate: &Gate) -> Result<IpAddr, Nowhere> {
     let local = url.parse().is_ok_and(|url: Url| looks_like_tracker(&url));
     let reach = Reach { v4: family == Family::V4, v6: family == Family::V6, local };
     let usable = |ip: &IpAddr| !ip.is_unspecified() && !ip.is_multicast();
     let found = found.into_iter().map(|ip| ip.to_canonical()).filter(usable).collect();
-    reach.among(found)?.into_iter().next().ok_or(Nowhere::NoAddress)
+    let_in(gate, reach.among(found)?)?.into_iter().next().ok_or(Nowhere::NoAddress)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::net::Policy;
+    use piecemeal_discovery::filter::IpFilter;
     use piecemeal_discovery::tracker::FetchId;
 
     #[test]
@@ -221,7 +224,7 @@ mod tests {
         let judge = |url: &str, found: &[&str]| {
             let found: Vec<IpAddr> = found.iter().map(|ip| ip.parse().unwrap()).collect();
             let family = if found[0].to_canonical().is_ipv4() { Family::V4 } else { Family::V6 };
-            super::judge(url, family, found)
+            super::judge(url, family, found, &Gate::default())
         };
         for ip in LOCAL.into_iter().chain(["::ffff:127.0.0.1", "::ffff:10.0.0.1"]) {
             let expected: IpAddr = ip.parse::<IpAddr>().unwrap().to_canonical();
@@ -243,6 +246,11 @@ mod tests {
         let far: IpAddr = "192.0.2.1".parse().unwrap();
         assert_eq!(judge("udp://t:1", &["127.0.0.1", "192.0.2.1"]), Ok(far));
         assert_eq!(judge("udp://t:1", &["192.0.2.1", "::1"]), Ok(far));
+        let lists = ["192.0.2.0/24".parse().unwrap()].into_iter().collect::<IpFilter>().into();
+        let shut = Gate { lists, ..Gate::default() };
+        let beside: IpAddr = "198.51.100.1".parse().unwrap();
+        assert_eq!(super::judge("udp://t:1", Family::V4, vec![far, beside], &shut), Ok(beside));
+        assert_eq!(super::judge("udp://t:1", Family::V4, vec![far], &shut), Err(Nowhere::Blocked));
         assert_eq!(judge("udp://t:1/announce", &["0.0.0.0"]), Err(Nowhere::NoAddress));
         assert_eq!(judge("udp://t:1/announce", &["224.0.0.1"]), Err(Nowhere::NoAddress));
     }

@@ -3,7 +3,7 @@
 //! Owns nothing. The loop is written against these, so that a test can put a small engine of its own behind real
 //! sockets; the product has exactly one implementation of each, the engine's `Server` and `Shard`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use piecemeal_discovery::tracker::{Fetch, FetchFailure, FetchId};
 use piecemeal_engine::cx::{Ate, Carrier, Command, ConnId, DialId, Goodbye, Note, Out, Sending};
@@ -40,6 +40,8 @@ pub trait Front: Driven {
     fn on_total(&mut self, now: Time, conn: ConnId, total: Total);
     /// Someone commands.
     fn on_command(&mut self, now: Time, command: Command);
+    /// Whether anybody at `ip` may be talked to; of others nothing needs to be shown.
+    fn lets_in(&self, ip: IpAddr) -> bool;
     /// A datagram came.
     fn on_datagram(&mut self, now: Time, from: SocketAddr, bytes: &[u8]);
     /// A datagram came to the group of local discovery.
@@ -106,6 +108,9 @@ impl Front for Server {
     }
     fn on_command(&mut self, now: Time, command: Command) {
         Server::on_command(self, now, command)
+    }
+    fn lets_in(&self, ip: IpAddr) -> bool {
+        Server::lets_in(self, ip)
     }
     fn on_datagram(&mut self, now: Time, from: SocketAddr, bytes: &[u8]) {
         Server::on_datagram(self, now, from, bytes)

@@ -108,6 +108,7 @@ impl Shell {
         build: impl FnOnce(Settings, [u8; 32], usize) -> (F, D) + Send + 'static,
     ) -> Result<Shell, ShellError> {
         let ShellSettings { mut engine, dialer, listen, mapping, pool_bytes, disk_threads, seed } = settings;
+        dialer.set_gate(engine.gate.clone());
         let system = |what| move |why| ShellError::System { what, why };
         let seed = seed.map_or_else(entropy::seed, Ok).map_err(system("without randomness"))?;
         let utp = engine.utp.then(|| entropy::fork(&seed, "utp"));
@@ -187,6 +188,9 @@ impl Shell {
 
     /// Commands the engine; it hears of it soon. Lost if the engine has ended.
     pub fn command(&self, command: Command) {
+        if let Command::Gate(gate) = &command {
+            self.dialer.set_gate(gate.clone());
+        }
         self.inboxes.orders.push(Order::Command(command));
     }
 

@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -73,6 +73,9 @@ impl Driven for Caller {
 }
 
 impl Front for Caller {
+    fn lets_in(&self, _: IpAddr) -> bool {
+        true
+    }
     fn on_accepted(&mut self, _: Time, _: ConnId, _: SocketAddr, _: Carrier) {}
     fn on_total(&mut self, _: Time, _: ConnId, _: Total) {}
     fn on_dialed(&mut self, _: Time, _: DialId, result: Result<ConnId, String>) {

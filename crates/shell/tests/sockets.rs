@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -29,6 +29,8 @@ const HELLO: &[u8] = b"hello from the front";
 /// A File slice follows such a header, as a Block does on the wire.
 const HEADER: &[u8; 13] = b"thirteen byte";
 const BLOCK: u32 = 16 * 1024;
+/// Whom the toy Server does not talk to.
+const BLOCKED: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
 
 /// Shakes hands: any first byte will do. Dials when it is told a limit: `up` times to port `down`. Sends a datagram to
 /// each address that it is told of as a node.
@@ -77,6 +79,9 @@ impl Driven for ToyFront {
 }
 
 impl Front for ToyFront {
+    fn lets_in(&self, ip: IpAddr) -> bool {
+        ip != BLOCKED
+    }
     fn on_accepted(&mut self, _: Time, _: ConnId, _: SocketAddr, _: Carrier) {}
     fn on_total(&mut self, _: Time, _: ConnId, _: Total) {}
     fn on_dialed(&mut self, _: Time, dial: DialId, result: Result<ConnId, String>) {
@@ -245,11 +250,15 @@ impl Rig {
     }
 
     fn listening(listen: &[SocketAddr], files: Vec<FileSpan>) -> Rig {
+        Rig::speaking(listen, files, Settings::default())
+    }
+
+    fn speaking(listen: &[SocketAddr], files: Vec<FileSpan>, engine: Settings) -> Rig {
         let dry = Arc::new(AtomicBool::new(false));
         let flag = dry.clone();
         let settings = ShellSettings {
             mapping: None,
-            engine: Settings::default(),
+            engine,
             dialer: Dialer::new(Policy::default()),
             listen: listen.to_vec(),
             pool_bytes: 1 << 20,
@@ -535,6 +544,33 @@ fn each_of_several_addresses_answers_for_itself() {
         let (bytes, from) = socket.recv_from(&mut answer).unwrap();
         assert_eq!((&answer[..bytes], from), (&b"ohw"[..], *addr));
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn who_is_blocked_gets_no_answer_to_any_datagram() {
+    // The first packet of a uTP connection, and what is no uTP.
+    let syn = b"\x41\0\x12\x34\0\0\0\0\0\0\0\0\0\x10\0\0\0\x01\0\0";
+    let packets: [&[u8]; 2] = [syn, b"dee"];
+    let engine = Settings { utp: true, ..Settings::default() };
+    let any = [(Ipv4Addr::UNSPECIFIED, 0).into()];
+    let rig = Rig::speaking(&any, Vec::new(), engine);
+    let to: SocketAddr = (Ipv4Addr::LOCALHOST, rig.shell.listening()[0].port()).into();
+    let [blocked, other] = [BLOCKED, Ipv4Addr::LOCALHOST.into()].map(|ip| {
+        let socket = std::net::UdpSocket::bind(SocketAddr::new(ip, 0)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    });
+    for packet in packets {
+        blocked.send_to(packet, to).unwrap();
+        other.send_to(packet, to).unwrap();
+        // It is answered after the first one could have been.
+        assert!(other.recv(&mut [0; 100]).unwrap() > 0, "{packet:?}");
+    }
+    blocked.set_nonblocking(true).unwrap();
+    assert_eq!(blocked.recv(&mut [0; 100]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    // Counts are shown at the end of a turn, and the last answer may be here sooner.
+    assert!(rig.shell.stats().blocked >= 1, "{:?}", rig.shell.stats());
 }
 
 #[test]

@@ -108,6 +108,18 @@ impl Client for Engine {
     fn mapping(&self) -> Option<piecemeal_api::Mapping> {
         None
     }
+    fn ban(&self, _: &str) -> Result<bool, Refusal> {
+        Ok(true)
+    }
+    fn unban(&self, _: &str) -> Result<bool, Refusal> {
+        Ok(true)
+    }
+    fn bans(&self) -> Vec<String> {
+        Vec::new()
+    }
+    fn ip_filter(&self) -> IpFilterStatus {
+        IpFilterStatus::default()
+    }
     fn listening(&self) -> Vec<SocketAddr> {
         vec!["127.0.0.1:1".parse().unwrap()]
     }

@@ -198,7 +198,7 @@ impl Dht {
         for (id, addr) in v4.chain(v6) {
             if self.is_worth_asking(id, addr, from) {
                 own.push((id, addr));
-            } else if !self.speaks_to(addr) && super::net::can_be_told(addr, from) {
+            } else if !self.is_of_family(addr) && super::net::can_be_told(addr, from) {
                 other.push(addr);
             }
         }

@@ -41,6 +41,7 @@ use piecemeal_wire::krpc::{Body, Message, NodeId};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::filter::Gate;
 use crate::tracker::Family;
 use asks::{AskId, Asks};
 use commands::Lookup;
@@ -227,6 +228,7 @@ pub struct Refusals {
 /// One node.
 pub struct Dht {
     settings: Settings,
+    gate: Gate,
     rng: ChaCha20Rng,
     own: NodeId,
     table: Table,
@@ -271,6 +273,7 @@ impl Dht {
             agenda: upkeep::Agenda::new(now),
             refused: Refusals::default(),
             settings,
+            gate: Gate::default(),
             rng,
         }
     }
@@ -318,6 +321,14 @@ impl Dht {
         self.settings.read_only = read_only;
     }
 
+    /// Who is spoken to from now on. Nodes that are not are forgotten; a question to one that is under way runs out.
+    pub fn set_gate(&mut self, gate: Gate) {
+        self.table.retain(|ip| !gate.blocks(ip));
+        self.boot.retain(|addr| !gate.blocks(addr.ip()));
+        self.routers.retain(|addr| !gate.blocks(addr.ip()));
+        self.gate = gate;
+    }
+
     /// The good nodes of the table, for [`Dht::load`] of the next run; at most some 1500.
     pub fn save(&self) -> Vec<(NodeId, SocketAddr)> {
         let nodes = self.table.nodes().filter(|node| node.fails == 0);
@@ -355,7 +366,11 @@ impl Dht {
     }
 
     fn speaks_to(&self, addr: SocketAddr) -> bool {
-        addr.is_ipv4() == (self.settings.family == Family::V4) && net::can_be_sent_to(addr)
+        self.is_of_family(addr) && net::can_be_sent_to(addr) && !self.gate.blocks(addr.ip())
+    }
+
+    fn is_of_family(&self, addr: SocketAddr) -> bool {
+        addr.is_ipv4() == (self.settings.family == Family::V4)
     }
 }
 

@@ -12,7 +12,7 @@
 //! 4. in a full bucket a node that fails makes room, then, for one whose id is bound to its address, one whose id is
 //!    not; else the newcomer waits as a spare.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use piecemeal_metainfo::Time;
@@ -176,6 +176,14 @@ impl Table {
         let nodes = |bucket: &Bucket| bucket.nodes.capacity() + bucket.spares.capacity();
         let nodes: usize = self.buckets.iter().map(nodes).sum();
         nodes * size_of::<Node>() + self.buckets.capacity() * size_of::<Bucket>()
+    }
+
+    /// Forgets those at other addresses than `keep` says.
+    pub(super) fn retain(&mut self, keep: impl Fn(IpAddr) -> bool) {
+        for bucket in &mut self.buckets {
+            bucket.nodes.retain(|node| keep(node.addr.ip()));
+            bucket.spares.retain(|spare| keep(spare.addr.ip()));
+        }
     }
 
     /// The last bucket that is not empty.

@@ -4,10 +4,11 @@
 //! unpacking them, and asking the filter before each dial, accept and datagram are for others.
 //!
 //! A [`Builder`] is fed with the bytes of lists as they come and makes an [`IpFilter`], which never changes. A range of
-//! IPv4 takes a little more than 8 bytes, one of IPv6 than 32.
+//! IPv4 takes a little more than 8 bytes, one of IPv6 than 32. With what is banned ([`Bans`]) it is a [`Gate`].
 
 mod bans;
 mod build;
+mod gate;
 mod heap;
 mod line;
 mod range;
@@ -19,6 +20,7 @@ use std::net::IpAddr;
 
 pub use bans::{Bans, MAX_BANS, TooManyBans};
 pub use build::{Builder, Fault, MAX_LINE_BYTES, MAX_RANGES_V4, MAX_RANGES_V6, Report};
+pub use gate::Gate;
 use heap::Sorted;
 use range::Span;
 pub use range::{IpRange, NoRange};

@@ -246,6 +246,15 @@ impl Controller {
         }
     }
 
+    /// Ends the connections with those who may not be talked to.
+    pub(super) fn send_blocked_away(&mut self, cx: &mut Cx<'_>) {
+        for slot in self.peers.round(0) {
+            if self.peers.get(slot).is_some_and(|peer| cx.lease.gate.blocks(peer.addr().ip())) {
+                self.send_away(cx, slot, Goodbye::Banned);
+            }
+        }
+    }
+
     /// Ends a connection from our side.
     pub(super) fn send_away(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, why: Goodbye) {
         let Some(peer) = self.peers.get(slot) else { return };

@@ -244,6 +244,13 @@ impl Controller {
         self.plan_search();
     }
 
+    /// Those who may not be talked to any more leave.
+    pub fn gate_changed(&mut self, cx: &mut Cx<'_>) {
+        self.send_blocked_away(cx);
+        self.finder.set_gate(cx.lease.gate.clone());
+        self.plan_search();
+    }
+
     /// Does what is due.
     pub fn heartbeat(&mut self, cx: &mut Cx<'_>) {
         while let Some(due) = self.agenda.take(cx.now) {

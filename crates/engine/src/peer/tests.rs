@@ -46,6 +46,7 @@ impl World {
                 up: Trunk::unlimited(),
                 upload_bufs: 0,
                 outside: Default::default(),
+                gate: Default::default(),
             },
             out: Out::default(),
             peer: PeerConnection::new(Time::ZERO, &handed, Some(PIECES)),

@@ -88,6 +88,7 @@ impl World {
             up: Trunk::unlimited(),
             upload_bufs: 0,
             outside: Default::default(),
+            gate: Default::default(),
         };
         let seeking = Seeking {
             torrent: T,

@@ -201,13 +201,13 @@ impl Dials {
         Some(errand.dial)
     }
 
-    /// Forgets all that is for this torrent, and returns it.
-    pub(super) fn end_all_of(&mut self, torrent: TorrentId) -> Vec<Dial> {
-        let its = self.errands.iter().filter(|(_, errand)| errand.dial.torrent == torrent);
+    /// Forgets all of which `which` says so, and returns it.
+    pub(super) fn end_all(&mut self, which: impl Fn(&Dial) -> bool) -> Vec<Dial> {
+        let its = self.errands.iter().filter(|(_, errand)| which(&errand.dial));
         let ids: Vec<_> = its.map(|(id, _)| *id).collect();
         let mut gone: Vec<_> = ids.into_iter().filter_map(|id| self.finish(id)).collect();
         self.queued.retain(|dial| {
-            let stays = dial.torrent != torrent;
+            let stays = !which(dial);
             if !stays {
                 gone.push(*dial);
             }
@@ -344,7 +344,7 @@ mod tests {
         (1..4).for_each(|port| dials.add(dial(port)));
         assert_eq!(called(&mut dials, at(0)).len(), 3);
         dials.add(dial(2));
-        assert_eq!(dials.end_all_of(TorrentId(2)), [dial(2), dial(2)]);
+        assert_eq!(dials.end_all(|dial| dial.torrent == TorrentId(2)), [dial(2), dial(2)]);
         assert_eq!(dials.on_dialed(at(1), DialId(1), true), Answer::Late);
         assert_eq!(called(&mut dials, at(500)), [(3, Carrier::Utp), (4, Carrier::Utp)]);
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use piecemeal_discovery::dht::Ballot;
+use piecemeal_discovery::filter::Gate;
 use piecemeal_discovery::lsd::Lsd;
 use piecemeal_discovery::tracker::Fetch;
 use piecemeal_discovery::udp::{UdpOut, UdpTrackers};
@@ -31,6 +32,7 @@ pub(super) struct Finding {
     /// Torrents in their swarms that anybody may hear of: not the private ones (BEP 27).
     public: BTreeMap<TorrentId, InfoHash>,
     by_hash: BTreeMap<InfoHash, TorrentId>,
+    gate: Gate,
 }
 
 impl Finding {
@@ -46,7 +48,14 @@ impl Finding {
             udp_out: UdpOut::default(),
             public: BTreeMap::new(),
             by_hash: BTreeMap::new(),
+            gate: settings.gate.clone(),
         }
+    }
+
+    /// Who is spoken to from now on.
+    pub(super) fn set_gate(&mut self, gate: &Gate) {
+        self.nodes.set_gate(gate);
+        self.gate = gate.clone();
     }
 
     /// A torrent that anybody may hear of is in its swarm now.
@@ -165,7 +174,9 @@ impl Finding {
     }
 
     fn drain(&mut self, out: &mut Out) {
-        let datagrams = self.udp_out.datagrams.drain(..);
+        // A tracker that was asked before is asked again while it does not answer.
+        let gate = &self.gate;
+        let datagrams = self.udp_out.datagrams.drain(..).filter(|datagram| !gate.blocks(datagram.to.ip()));
         out.net.extend(datagrams.map(|datagram| Net::Datagram {
             purpose: Purpose::Tracker,
             to: datagram.to,

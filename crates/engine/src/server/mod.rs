@@ -5,7 +5,7 @@
 //! same peer stays is the Controller's business.
 //!
 //! - `handshake`: the bytes. - `dials`: whom we call, and by which carrier. - `directory`: info-hash to torrent.
-//! - `limits`: how many strangers, how often we call.
+//! - `limits`: how many strangers, how often we call. - `gate`: whom we talk to at all.
 //!
 //! What a Shard can rely on:
 //! - Each [`Note::Dial`] is answered by exactly one [`Note::Hand`] or [`Note::DialFailed`], even if its torrent was
@@ -19,6 +19,7 @@
 mod dials;
 mod directory;
 mod finding;
+mod gate;
 mod handshake;
 mod limits;
 mod nodes;
@@ -27,7 +28,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use piecemeal_discovery::tracker::Fetch;
+use piecemeal_discovery::filter::Gate;
+use piecemeal_discovery::tracker::{Fetch, FetchFailure};
 use piecemeal_metainfo::{InfoHash, TorrentId};
 use piecemeal_transport::mse::{Sum, Total};
 use piecemeal_wire::handshake::{HANDSHAKE_BYTES, Handshake, Progress, Reserved};
@@ -64,6 +66,8 @@ pub struct Server {
     finding: Finding,
     /// By a router's help.
     reach: Option<Reach>,
+    /// Who may be talked to.
+    gate: Gate,
 
     /// Handshakes under way; at most `max_pending` of callers, and of dials.
     shaking: BTreeMap<ConnId, Shaking>,
@@ -86,6 +90,7 @@ impl Server {
         Server {
             finding: Finding::new(&settings, seed),
             dials: Dials::new(&settings),
+            gate: settings.gate.clone(),
             settings,
             rng,
             out: Out::default(),
@@ -103,7 +108,9 @@ impl Server {
     pub fn on_accepted(&mut self, now: Time, conn: ConnId, from: SocketAddr, carrier: Carrier) {
         let from = normal(from);
         let spoken = if carrier == Carrier::Tcp { self.settings.tcp } else { self.settings.utp };
-        let refusal = if self.shut || !spoken {
+        let refusal = if self.gate.blocks(from.ip()) {
+            Some(Goodbye::Banned)
+        } else if self.shut || !spoken {
             Some(Goodbye::Leaving)
         } else {
             (!self.make_room_for_caller(from)).then_some(Goodbye::Crowded)
@@ -148,23 +155,34 @@ impl Server {
             Command::Limits { down, up } => self.out.notes.push(Note::Lease { down, up }),
             Command::Nodes(addrs) => self.finding.learn_nodes(&addrs),
             Command::Reach(reach) => self.reached(now, reach),
+            Command::Gate(gate) => self.set_gate(gate),
             Command::Shutdown => self.shut_down(),
         }
     }
 
     /// A datagram came.
     pub fn on_datagram(&mut self, now: Time, from: SocketAddr, bytes: &[u8]) {
-        self.finding.on_datagram(now, normal(from), bytes, &mut self.out);
+        let from = normal(from);
+        if self.lets_in(from.ip()) {
+            self.finding.on_datagram(now, from, bytes, &mut self.out);
+        }
     }
 
     /// A datagram came to the group of local discovery (BEP 14).
     pub fn on_lsd(&mut self, now: Time, from: SocketAddr, bytes: &[u8]) {
-        self.finding.on_lsd(now, normal(from), bytes, &mut self.out);
+        let from = normal(from);
+        if self.lets_in(from.ip()) {
+            self.finding.on_lsd(now, from, bytes, &mut self.out);
+        }
     }
 
     /// The name of a UDP tracker was looked up.
     pub fn on_resolved(&mut self, now: Time, torrent: TorrentId, fetch: &Fetch, to: SocketAddr) {
-        self.finding.ask(now, torrent, fetch, to, &mut self.out);
+        if self.lets_in(to.ip()) {
+            return self.finding.ask(now, torrent, fetch, to, &mut self.out);
+        }
+        let result = Err(FetchFailure::Unreachable(gate::BLOCKED.into()));
+        self.out.notes.push(Note::Fetched { torrent, fetch: fetch.id, result });
     }
 
     /// No datagram can be sent to `to`, says the system: `why`, in words. Who waits for an answer from there need not.
@@ -329,7 +347,7 @@ impl Server {
         for conn in conns.collect::<Vec<_>>() {
             self.end(conn, Goodbye::Leaving);
         }
-        for dial in self.dials.end_all_of(torrent) {
+        for dial in self.dials.end_all(|dial| dial.torrent == torrent) {
             self.say_failed(&dial, Goodbye::Leaving);
         }
     }
@@ -345,6 +363,9 @@ impl Server {
         let encrypted = matches!(how, Encryption::Prefer | Encryption::Require);
         let other_way = matches!(how, Encryption::Prefer | Encryption::Allow);
         let dial = Dial { torrent, to, info_hash, road, encrypted, other_way };
+        if !self.lets_in(to.ip()) {
+            return self.say_failed(&dial, Goodbye::Banned);
+        }
         if !self.has_room_for_dial() || !self.dials.has_room() {
             return self.say_failed(&dial, Goodbye::Crowded);
         }

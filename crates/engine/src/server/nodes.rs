@@ -11,6 +11,7 @@ use piecemeal_discovery::dht::{
     ANNOUNCE_EVERY, Announce, Dht, DhtOut, LookupId, News as DhtNews, PeerSearch, Settings as DhtSettings,
     Summary,
 };
+use piecemeal_discovery::filter::Gate;
 use piecemeal_discovery::tracker::Family;
 use piecemeal_metainfo::{InfoHash, Time, TorrentId};
 use rand_core::Rng as _;
@@ -37,6 +38,7 @@ pub(super) struct Nodes {
     /// When to search for whom, by which node.
     due: BTreeSet<(Time, TorrentId, usize)>,
     out: DhtOut,
+    gate: Gate,
 }
 
 struct Node {
@@ -61,7 +63,9 @@ impl Nodes {
                 want_other: both,
                 ..DhtSettings::new(family)
             };
-            Node { dht: Dht::new(Time::ZERO, own, seed), family, searches: BTreeMap::new() }
+            let mut dht = Dht::new(Time::ZERO, own, seed);
+            dht.set_gate(settings.gate.clone());
+            Node { dht, family, searches: BTreeMap::new() }
         });
         Nodes {
             nodes: nodes.collect(),
@@ -70,6 +74,7 @@ impl Nodes {
             torrents: BTreeMap::new(),
             due: BTreeSet::new(),
             out: DhtOut::default(),
+            gate: settings.gate.clone(),
         }
     }
 
@@ -79,6 +84,12 @@ impl Nodes {
         let Some(at) = self.nodes.iter().position(|node| node.family == Family::V4) else { return };
         self.due.retain(|(_, _, node)| *node != at);
         self.due.extend(self.torrents.keys().map(|torrent| (now, *torrent, at)));
+    }
+
+    /// Who is spoken to from now on.
+    pub(super) fn set_gate(&mut self, gate: &Gate) {
+        self.nodes.iter_mut().for_each(|node| node.dht.set_gate(gate.clone()));
+        self.gate = gate.clone();
     }
 
     /// Searches for this torrent's peers from now on.
@@ -174,7 +185,9 @@ impl Nodes {
     }
 
     fn drain(&mut self, now: Time, at: usize, out: &mut Out) {
-        let datagrams = self.out.datagrams.drain(..);
+        // A search under way may know some from before.
+        let gate = &self.gate;
+        let datagrams = self.out.datagrams.drain(..).filter(|(to, _)| !gate.blocks(to.ip()));
         out.net.extend(datagrams.map(|(to, bytes)| Net::Datagram { purpose: Purpose::Dht, to, bytes }));
         for news in std::mem::take(&mut self.out.news) {
             match news {

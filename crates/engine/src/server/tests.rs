@@ -11,6 +11,7 @@ use crate::cx::{Change, Options};
 use crate::outside::Outside;
 
 mod encrypted;
+mod gate;
 mod random;
 mod reach;
 
@@ -98,6 +99,7 @@ fn drain(server: &mut Server) -> Vec<String> {
         }
         Note::Outside(outside) => format!("outside {}", outside.port_v4),
         Note::Moved => "moved".to_owned(),
+        Note::Gate(_) => "gate".to_owned(),
         _ => panic!("not a note of a Server"),
     });
     let news = out.news.drain(..).map(|news| match news {

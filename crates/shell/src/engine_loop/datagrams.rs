@@ -224,7 +224,8 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         self.hear_streams();
     }
 
-    /// Datagrams of `segment` bytes each came; they lie in the first `bytes` of the scratch buffer.
+    /// Datagrams of `segment` bytes each came; they lie in the first `bytes` of the scratch buffer. Whoever is blocked gets
+    /// no answer: streams would refuse what they do not know by a packet of their own.
     fn heard_datagrams(&mut self, at: usize, from: SocketAddr, bytes: usize, segment: usize) {
         let first = self.datagrams.to(from) == Some(at);
         // Whoever answers by another way than the question came tells where else it is.
@@ -235,6 +236,10 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         let socket = &mut self.datagrams.sockets[at];
         if socket.role == Role::Relayed {
             return self.heard_relayed(at, from, bytes, segment);
+        }
+        if !self.front.lets_in(from.ip()) {
+            self.stats.blocked += bytes.div_ceil(segment) as u64;
+            return;
         }
         for datagram in self.scratch[..bytes].chunks(segment) {
             self.stats.datagrams_in += 1;

@@ -335,6 +335,10 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         for datagram in self.scratch[..bytes].chunks(segment) {
             self.stats.datagrams_in += 1;
             let Some((whose, payload)) = relay.unwrap(from, datagram) else { continue };
+            if !self.front.lets_in(whose.ip()) {
+                self.stats.blocked += 1;
+                continue;
+            }
             if streams.as_mut().is_some_and(|streams| streams.on_datagram(now, whose, payload)) {
                 continue;
             }

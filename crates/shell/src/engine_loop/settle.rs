@@ -137,10 +137,13 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
                     self.list_to_read(slot);
                 }
             }
-            Net::Close(conn, _) => {
+            Net::Close(conn, why) => {
                 let gone = self.conns.slot_of(conn).and_then(|slot| self.conns.remove(slot));
                 let Some(gone) = gone else { return };
-                self.end_link(&gone.link, End::Over);
+                let blocked = why == Goodbye::Banned;
+                self.stats.blocked += u64::from(blocked);
+                // Nothing of theirs is heard any more, a farewell neither.
+                self.end_link(&gone.link, if blocked { End::Broken } else { End::Over });
                 if let Some(dialing) = gone.dialing {
                     self.dials.remove(&(dialing.give_up, conn));
                 }

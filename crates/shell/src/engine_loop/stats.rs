@@ -57,6 +57,8 @@ counters! {
     datagrams_in,
     /// Datagrams sent.
     datagrams_out,
+    /// Connections that were ended or refused, and datagrams that were dropped, because nobody there may be talked to.
+    blocked,
     /// Jobs given to the disk.
     jobs,
 }

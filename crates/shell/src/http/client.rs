@@ -118,8 +118,9 @@ struct Desk {
 
 impl Desk {
     fn new(dialer: &Dialer, user_agent: &str, reply: Arc<Reply>) -> Desk {
-        let browsers = [[true, false], [false, true]]
-            .map(|families| Arc::new(Browser::new(dialer.clone(), TRAFFIC, user_agent, families)));
+        let browsers = [[true, false], [false, true]].map(|families| {
+            Arc::new(Browser::new(dialer.clone(), TRAFFIC, Trust::Torrent, user_agent, families))
+        });
         Desk { browsers, reply, line: Line::new(), tasks: JoinSet::new(), under_way: BTreeMap::new() }
     }
 
@@ -156,7 +157,7 @@ impl Desk {
         let browser = self.browsers[usize::from(fetch.family == Family::V6)].clone();
         let reply = self.reply.clone();
         let task = self.tasks.spawn(async move {
-            let got = browser.get(&fetch.url, Trust::Torrent, ANSWER_MAX_BYTES, fetch.timeout).await;
+            let got = browser.get(&fetch.url, ANSWER_MAX_BYTES, fetch.timeout).await;
             reply(torrent, id, got.map_err(failure));
         });
         self.under_way.insert(task.id(), (host, torrent, id));

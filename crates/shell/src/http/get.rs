@@ -4,10 +4,11 @@
 //! or sent along but the URL, and no detour from the internet into a local network. Who asks, and when, is left to
 //! the callers.
 
-use super::place::{Names, Nowhere, Reach, looks_like_tracker, names_a_host, says_local};
+use super::place::{Names, Nowhere, Reach, gate_of, looks_like_tracker, names_a_host, says_local};
 use crate::net::{Dialer, Traffic, Way};
 use reqwest::header::LOCATION;
 use reqwest::{Client, Response, Url};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
@@ -18,6 +19,8 @@ const REDIRECTS_MAX: usize = 5;
 const IDLE_PER_HOST: usize = 2;
 /// How long they are kept.
 const IDLE: Duration = Duration::from_secs(30);
+/// How often the wish to stop is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Who we say we are when nobody said it for us.
 const USER_AGENT: &str = concat!("piecemeal/", env!("CARGO_PKG_VERSION"));
 
@@ -33,6 +36,9 @@ pub enum GetError {
     /// It leads into a local network from outside, or from a torrent to what does not look like a tracker.
     #[error("leads to a local address")]
     Local,
+    /// Nobody there may be talked to.
+    #[error("the IP filter blocks its address")]
+    Blocked,
     /// More than five redirects.
     #[error("too many redirects")]
     Redirects,
@@ -58,13 +64,38 @@ pub enum GetError {
 /// # Errors
 /// As [`GetError`] says.
 pub fn get(dialer: &Dialer, url: &str, cap_bytes: usize, timeout: Duration) -> Result<Vec<u8>, GetError> {
+    get_unless(dialer, url, cap_bytes, timeout, &AtomicBool::new(false))
+}
+
+/// As [`get`], and gives up soon after `stop` is set: then it has timed out.
+///
+/// # Errors
+/// As [`GetError`] says.
+pub fn get_unless(
+    dialer: &Dialer,
+    url: &str,
+    cap_bytes: usize,
+    timeout: Duration,
+    stop: &AtomicBool,
+) -> Result<Vec<u8>, GetError> {
     let trouble = |why: std::io::Error| GetError::Unreachable(why.to_string());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(trouble)?;
-    let browser = Browser::new(dialer.clone(), Traffic::Web, USER_AGENT, [true, true]);
-    let result = runtime.block_on(browser.get(url, Trust::User, cap_bytes, timeout));
+    let browser = Browser::new(dialer.clone(), Traffic::Web, Trust::User, USER_AGENT, [true, true]);
+    let result = runtime.block_on(async {
+        tokio::select! {
+            got = browser.get(url, cap_bytes, timeout) => got,
+            () = raised(stop) => Err(GetError::TimedOut),
+        }
+    });
     // A look-up that hangs in the system's resolver must not hold up the caller.
     runtime.shutdown_background();
     result
+}
+
+async fn raised(flag: &AtomicBool) {
+    while !flag.load(Ordering::Acquire) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Whose word the first URL is.
@@ -80,6 +111,7 @@ pub(super) enum Trust {
 pub(super) struct Browser {
     dialer: Dialer,
     traffic: Traffic,
+    trust: Trust,
     user_agent: String,
     /// IPv4, IPv6.
     families: [bool; 2],
@@ -90,31 +122,31 @@ pub(super) struct Browser {
 }
 
 impl Browser {
-    pub fn new(dialer: Dialer, traffic: Traffic, user_agent: &str, families: [bool; 2]) -> Browser {
+    pub fn new(
+        dialer: Dialer,
+        traffic: Traffic,
+        trust: Trust,
+        user_agent: &str,
+        families: [bool; 2],
+    ) -> Browser {
         let (anywhere, outside) = (Mutex::default(), Mutex::default());
-        Browser { dialer, traffic, user_agent: user_agent.into(), families, anywhere, outside }
+        Browser { dialer, traffic, trust, user_agent: user_agent.into(), families, anywhere, outside }
     }
 
-    pub async fn get(
-        &self,
-        url: &str,
-        trust: Trust,
-        cap_bytes: usize,
-        timeout: Duration,
-    ) -> Result<Vec<u8>, GetError> {
-        let walk = self.walk(url, trust, cap_bytes);
+    pub async fn get(&self, url: &str, cap_bytes: usize, timeout: Duration) -> Result<Vec<u8>, GetError> {
+        let walk = self.walk(url, cap_bytes);
         tokio::time::timeout(timeout, walk).await.unwrap_or(Err(GetError::TimedOut))
     }
 
-    async fn walk(&self, url: &str, trust: Trust, cap_bytes: usize) -> Result<Vec<u8>, GetError> {
+    async fn walk(&self, url: &str, cap_bytes: usize) -> Result<Vec<u8>, GetError> {
         let mut url = parse(url)?;
-        let mut local = trust == Trust::User || looks_like_tracker(&url);
+        let mut local = self.trust == Trust::User || looks_like_tracker(&url);
         for _ in 0..=REDIRECTS_MAX {
             let response = self.ask(&url, local).await?;
             let Some(next) = redirect(&url, &response)? else {
                 return body(response, cap_bytes).await;
             };
-            local = match trust {
+            local = match self.trust {
                 Trust::User => says_local(&url),
                 // A tracker on the local network may go by a name, and move within it.
                 Trust::Torrent => {
@@ -133,7 +165,7 @@ impl Browser {
             return Err(GetError::Unreachable(why));
         }
         let reach = self.reach(url, local)?;
-        reach.check(url)?;
+        reach.check(url, &gate_of(&self.dialer, self.trust))?;
         Ok(self.kept_client(reach)?.get(url.clone()).send().await?)
     }
 
@@ -170,7 +202,8 @@ impl Browser {
     fn client(&self, reach: Reach) -> Result<Client, GetError> {
         let refused = |why: std::io::Error| GetError::Unreachable(why.to_string());
         let builder = || {
-            let names = Names { dialer: self.dialer.clone(), traffic: self.traffic, reach };
+            let names =
+                Names { dialer: self.dialer.clone(), traffic: self.traffic, reach, trust: self.trust };
             let builder = Client::builder()
                 .user_agent(&self.user_agent)
                 .referer(false)
@@ -227,6 +260,7 @@ impl From<Nowhere> for GetError {
         match why {
             Nowhere::NoAddress => GetError::NoAddress,
             Nowhere::Local => GetError::Local,
+            Nowhere::Blocked => GetError::Blocked,
         }
     }
 }

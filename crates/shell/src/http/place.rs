@@ -6,7 +6,9 @@
 //! listen on its loopback. The resolver decides on the very addresses that are connected to, so a name server that
 //! answers differently the second time gains nothing.
 
+use super::get::Trust;
 use crate::net::{Dialer, Traffic};
+use piecemeal_discovery::filter::Gate;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -32,6 +34,9 @@ pub(crate) enum Nowhere {
     /// It has, but only in networks that are out of bounds.
     #[error("the address is a local one")]
     Local,
+    /// It has, but nobody there may be talked to.
+    #[error("the IP filter blocks its address")]
+    Blocked,
 }
 
 impl Reach {
@@ -47,9 +52,15 @@ impl Reach {
     }
 
     /// The same judgement for a URL that names an address instead of a host; `Ok` for those that name a host.
-    pub fn check(self, url: &Url) -> Result<(), Nowhere> {
-        literal(url).map_or(Ok(()), |ip| self.among(vec![ip]).map(drop))
+    pub fn check(self, url: &Url, gate: &Gate) -> Result<(), Nowhere> {
+        literal(url).map_or(Ok(()), |ip| let_in(gate, self.among(vec![ip])?).map(drop))
     }
+}
+
+/// Which of these addresses may be talked to at all.
+pub(crate) fn let_in(gate: &Gate, mut found: Vec<IpAddr>) -> Result<Vec<IpAddr>, Nowhere> {
+    found.retain(|ip| !gate.blocks(*ip));
+    if found.is_empty() { Err(Nowhere::Blocked) } else { Ok(found) }
 }
 
 /// Looks names up for the HTTP client, as the policy says, and gives those addresses alone that may be gone to.
@@ -58,20 +69,28 @@ pub(super) struct Names {
     pub(super) dialer: Dialer,
     pub(super) traffic: Traffic,
     pub(super) reach: Reach,
+    /// Who asks may go where they like: see [`Trust`].
+    pub(super) trust: Trust,
 }
 
 impl Resolve for Names {
     fn resolve(&self, name: Name) -> Resolving {
-        let Names { dialer, traffic, reach } = self.clone();
+        let Names { dialer, traffic, reach, trust } = self.clone();
         Box::pin(async move {
+            let gate = gate_of(&dialer, trust);
             let look_up = move || dialer.resolve(traffic, name.as_str());
             // No address at all is an error of the system's resolver, which can not tell it from other troubles.
             let found = tokio::task::spawn_blocking(look_up).await??;
-            let kept = reach.among(found)?;
+            let kept = let_in(&gate, reach.among(found)?)?;
             // Port 0 stands for the URL's.
             Ok(Box::new(kept.into_iter().map(|ip| SocketAddr::new(ip, 0))) as Addrs)
         })
     }
+}
+
+/// Who may not be talked to on somebody's word.
+pub(super) fn gate_of(dialer: &Dialer, trust: Trust) -> Gate {
+    if trust == Trust::User { Gate::default() } else { dialer.gate() }
 }
 
 /// Whether a tracker may live at this URL on a local address: the last part of its path begins with `announce` or
@@ -128,6 +147,7 @@ fn literal(url: &Url) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use piecemeal_discovery::filter::IpFilter;
 
     #[test]
     fn local_addresses() {
@@ -165,7 +185,7 @@ mod tests {
 
     #[test]
     fn literals_are_judged_however_written() {
-        let reach = Reach { v4: true, v6: true, local: false };
+        let (reach, open) = (Reach { v4: true, v6: true, local: false }, Gate::default());
         for url in [
             "http://127.0.0.1/",
             "http://0x7f.1/",
@@ -173,11 +193,20 @@ mod tests {
             "http://[::1]/",
             "http://[::ffff:7f00:1]/",
         ] {
-            assert_eq!(reach.check(&url.parse().unwrap()), Err(Nowhere::Local), "{url}");
+            assert_eq!(reach.check(&url.parse().unwrap(), &open), Err(Nowhere::Local), "{url}");
         }
-        assert_eq!(reach.check(&"http://8.8.8.8/".parse().unwrap()), Ok(()));
+        assert_eq!(reach.check(&"http://8.8.8.8/".parse().unwrap(), &open), Ok(()));
         let v6 = Reach { v4: false, v6: true, local: true };
-        assert_eq!(v6.check(&"http://8.8.8.8/".parse().unwrap()), Err(Nowhere::NoAddress));
+        assert_eq!(v6.check(&"http://8.8.8.8/".parse().unwrap(), &open), Err(Nowhere::NoAddress));
+        let lists = ["8.8.8.0/24".parse().unwrap()].into_iter().collect::<IpFilter>().into();
+        let shut = Gate { lists, ..Gate::default() };
+        for (url, expected) in [
+            ("http://8.8.8.8/", Err(Nowhere::Blocked)),
+            ("http://[::ffff:808:808]/", Err(Nowhere::Blocked)),
+            ("http://8.8.9.8/", Ok(())),
+        ] {
+            assert_eq!(reach.check(&url.parse().unwrap(), &shut), expected, "{url}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream, UdpSocket};
+use piecemeal_discovery::filter::Gate;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::groups::Group;
@@ -38,6 +39,8 @@ struct Inner {
     by_address: bool,
     /// Where the proxy is.
     proxy: Mutex<Place>,
+    /// Who may be talked to where a torrent leads us. The engine, which dials peers, has its own of it.
+    gate: Mutex<Gate>,
 }
 
 /// What is known of where the proxy is.
@@ -59,7 +62,7 @@ impl Dialer {
     pub(super) fn tied_by(policy: Policy, by_address: bool) -> Dialer {
         let interface = policy.interface.as_deref().map(Watched::new);
         let proxy = Mutex::new(Place { found: Err("there is no proxy".to_owned()), since: Instant::now() });
-        let dialer = Dialer(Arc::new(Inner { policy, interface, by_address, proxy }));
+        let dialer = Dialer(Arc::new(Inner { policy, interface, by_address, proxy, gate: Mutex::default() }));
         dialer.find_proxy();
         dialer
     }
@@ -72,6 +75,16 @@ impl Dialer {
     /// Which way a kind of traffic takes.
     pub fn way(&self, traffic: Traffic) -> Way {
         self.0.policy.way(traffic)
+    }
+
+    /// Who may be talked to from now on, where a torrent leads us: trackers are judged by it. What a user names is not.
+    pub fn set_gate(&self, gate: Gate) {
+        *self.0.gate.lock().unwrap_or_else(PoisonError::into_inner) = gate;
+    }
+
+    /// See [`Dialer::set_gate`].
+    pub(crate) fn gate(&self) -> Gate {
+        self.0.gate.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The interface as it was seen last; `None` if it is away, or if the policy names none.
