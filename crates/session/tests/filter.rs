@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use piecemeal::api::{
-    AddTorrent, Cancel, CreateRequest, EngineOptions, Limits, TorrentId, Transports, Verify, Work,
+    AddTorrent, Cancel, CreateRequest, EngineOptions, Limits, NetOptions, TorrentId, Transports, Verify, Work,
 };
 use piecemeal::{Session, tools};
 use piecemeal_shell::http::{Answer, ServeLimits, Serving, serve};
@@ -41,9 +41,12 @@ impl Stage {
     }
 }
 
+/// Listens there, and calls from there.
 fn at(ip: &str) -> EngineOptions {
+    let ip: IpAddr = ip.parse().unwrap();
     EngineOptions {
-        listen: vec![SocketAddr::new(ip.parse().unwrap(), 0)],
+        listen: vec![SocketAddr::new(ip, 0)],
+        net: NetOptions { bind: vec![ip], ..NetOptions::default() },
         pool_bytes: Some(4 << 20),
         ..EngineOptions::default()
     }

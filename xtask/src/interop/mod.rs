@@ -6,6 +6,7 @@
 mod cli;
 pub mod content;
 mod dht;
+mod filter;
 mod finding;
 mod formats;
 mod inputs;
@@ -198,6 +199,7 @@ fn all() -> Vec<Case> {
     cases.extend(roads::cases());
     cases.extend(mixed::cases());
     cases.extend(leak::cases());
+    cases.extend(filter::cases());
     cases.extend(proxies::cases());
     cases.extend(limits::cases());
     cases.extend(matrix::others());
