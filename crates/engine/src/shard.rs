@@ -157,25 +157,16 @@ impl Shard {
             Note::Lease { down, up } => {
                 self.lease.down.set_limit(limit_of(down), now);
                 self.lease.up.set_limit(limit_of(up), now);
-                let all: Vec<_> = self.seats.keys().copied().collect();
-                for torrent in all {
-                    self.visit(now, torrent, Seated::spend_parts);
-                }
+                self.visit_all(now, Seated::spend_parts);
             }
             Note::Outside(outside) => self.lease.outside = outside,
             Note::Gate(gate) => {
                 self.lease.gate = gate;
-                let all: Vec<_> = self.seats.keys().copied().collect();
-                for torrent in all {
-                    self.visit(now, torrent, Seated::gate_changed);
-                }
+                self.visit_all(now, Seated::gate_changed);
                 self.water(now);
             }
             Note::Moved => {
-                let all: Vec<_> = self.seats.keys().copied().collect();
-                for torrent in all {
-                    self.visit(now, torrent, Seated::moved);
-                }
+                self.visit_all(now, Seated::moved);
             }
             // These go the other way.
             Note::SeenAs { .. }
@@ -259,6 +250,12 @@ impl Shard {
         Some(result)
     }
 
+    fn visit_all(&mut self, now: Time, call: impl Fn(&mut Seated, &mut Cx<'_>)) {
+        for torrent in self.seats.keys().copied().collect::<Vec<_>>() {
+            self.visit(now, torrent, &call);
+        }
+    }
+
     fn cx(&mut self, now: Time) -> Cx<'_> {
         Cx { now, rng: &mut self.rng, pool: &mut self.pool, lease: &mut self.lease, out: &mut self.out }
     }
@@ -283,10 +280,7 @@ impl Shard {
 
     fn quench(&mut self, now: Time) {
         self.quench_at = now + QUENCH_EVERY;
-        let all: Vec<_> = self.seats.keys().copied().collect();
-        for torrent in all {
-            self.visit(now, torrent, Seated::quench);
-        }
+        self.visit_all(now, Seated::quench);
     }
 
     /// When a budget that somebody waits for has something again.
