@@ -231,7 +231,9 @@ impl Fleet {
             self.screen.note(&interface_note(name, *there));
         }
         if let Event::IpFilter { ranges, warnings } = &event {
-            self.screen.note(&filter_note(*ranges));
+            if warnings.is_empty() {
+                self.screen.note(&filter_note(*ranges));
+            }
             warnings
                 .iter()
                 .for_each(|warning| self.screen.note(&format!("ip filter: {}", text::safe(warning))));

@@ -135,7 +135,7 @@ impl Keeper {
         let keep = move || {
             let fetch = |url: &str| {
                 let got = http::get_unless(&dialer, url, MOST_FETCHED_BYTES, FETCH_PATIENCE, &stopped);
-                got.map_err(|why| why.to_string())
+                got.map_err(|why| words::without_number(&why.to_string()).to_owned())
             };
             while let Some(due) = lists.next_due() {
                 let left = due.saturating_duration_since(Instant::now());
