@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """libtorrent-rasterbar as the other side: a peer, a maker of torrents, and a second opinion on ours.
 
-  lt.py peer --torrent F --dir D --listen IP:PORT [--seed] [--connect IP:PORT]... [--up-limit BYTES]
+  lt.py peer --torrent F --dir D --listen IP:PORT [--seed] [--connect IP:PORT]... [--up-limit BYTES] [--down-limit BYTES]
              [--once] [--stay SECONDS] [--dht IP:PORT] [--lsd] [--utp] [--encryption off|prefer|require]
         prints READY when it listens and DONE SECONDS when the download is complete; F may be a magnet link; with
         --dht it begins at that node, with --lsd it looks on the local network, and otherwise does neither
@@ -29,7 +29,7 @@ import libtorrent as lt
 POLICIES = {"off": (2, 3), "prefer": (1, 3), "require": (0, 2)}
 
 
-def session(listen, up_limit=0, dht=None, lsd=False, utp=False, encryption="off"):
+def session(listen, up_limit=0, dht=None, lsd=False, utp=False, encryption="off", down_limit=0):
     """`dht` is the node to begin at, or an empty text for one that others begin at; `utp` is that or TCP alone."""
     policy, level = POLICIES[encryption]
     ip = listen.rsplit(":", 1)[0].strip("[]")
@@ -46,7 +46,7 @@ def session(listen, up_limit=0, dht=None, lsd=False, utp=False, encryption="off"
         "dht_block_ratelimit": 100,
         "allow_multiple_connections_per_ip": True,
         "in_enc_policy": policy, "out_enc_policy": policy, "allowed_enc_level": level,
-        "upload_rate_limit": up_limit,
+        "upload_rate_limit": up_limit, "download_rate_limit": down_limit,
         # A tracker in the same network is reached at once, also when it has announced this second.
         "min_announce_interval": 1,
         "connection_speed": 200,
@@ -78,7 +78,7 @@ def params(torrent, directory):
 
 
 def peer(a):
-    s = session(a.listen, a.up_limit, a.dht, a.lsd, a.utp, a.encryption)
+    s = session(a.listen, a.up_limit, a.dht, a.lsd, a.utp, a.encryption, a.down_limit)
     p = params(a.torrent, a.dir)
     if a.seed:
         p.flags |= lt.torrent_flags.seed_mode
@@ -255,6 +255,7 @@ def main():
     p.add_argument("--seed", action="store_true")
     p.add_argument("--connect", action="append", default=[])
     p.add_argument("--up-limit", type=int, default=0)
+    p.add_argument("--down-limit", type=int, default=0)
     p.add_argument("--stay", type=float, default=600)
     p.add_argument("--once", action="store_true")
     p.add_argument("--dht")

@@ -19,6 +19,7 @@ mod mixed;
 pub mod net;
 pub mod peers;
 mod proxies;
+mod punch;
 mod reach;
 mod roads;
 pub mod tracker;
@@ -196,6 +197,7 @@ fn all() -> Vec<Case> {
     cases.extend(finding::cases());
     cases.extend(reach::cases());
     cases.extend(dht::cases());
+    cases.extend(punch::cases());
     cases.extend(roads::cases());
     cases.extend(mixed::cases());
     cases.extend(leak::cases());
