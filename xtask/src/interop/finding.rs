@@ -189,6 +189,9 @@ fn meet(stage: &Stage<'_>, way: Way, seed: Client, leech: Client, pieces: u64) -
 }
 
 /// Three in a row: the ends are told of the middle alone, which sends too little to be where the content came from.
+///
+/// A minute longer than usual means that both ends were told at once: two of libtorrent that dial each other in the same
+/// moment close both connections, each the other's, and dial again after its `min_reconnect_time`.
 fn told_by_a_peer(stage: &Stage<'_>, middle: Client, ends: Client, pieces: u64) -> Result<String> {
     if let Some(why) = lacking(stage, &[middle, ends])? {
         return Ok(why);
