@@ -16,7 +16,7 @@ const QUIET: f64 = 0.05;
 /// Writing back what the last turn wrote, and freeing it, is over by then.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Programs that swap files or serve those that do.
-const PEERS: [&str; 9] = [
+const PEERS: [&str; 10] = [
     "piecemeal",
     "transmission",
     "aria2c",
@@ -24,6 +24,7 @@ const PEERS: [&str; 9] = [
     "qbittorrent",
     "rtorrent",
     "opentracker",
+    "aquatic_udp",
     "lt.py",
     "lt_peer.py",
 ];

@@ -58,6 +58,8 @@ enum Server {
     Opentracker,
     /// As its authors advise for more than a toy: a thread that blocks on the socket, no event loop around it.
     OpentrackerWorker,
+    /// One socket worker, no statistics.
+    Aquatic,
 }
 
 /// What one run showed.
@@ -85,6 +87,11 @@ pub fn run(args: &[String]) -> Result<()> {
         servers.extend([Server::Opentracker, Server::OpentrackerWorker]);
     } else {
         println!("without opentracker: not installed (apt-get install opentracker)");
+    }
+    if installed("aquatic_udp") {
+        servers.push(Server::Aquatic);
+    } else {
+        println!("without aquatic_udp: not installed (.ci/install bench)");
     }
     let mut rows: Vec<Vec<Figures>> = servers.iter().map(|_| Vec::new()).collect();
     for round in 1..=options.runs {
@@ -136,8 +143,15 @@ fn measure(server: Server, binary: &Path, dir: &Path, list: &Path, load: &Load) 
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let process = Running::start(server.name(), server.command(binary, dir, list, to)?, &dir.join("log"))?;
     let mut peers = Peers::start(to)?;
-    // Once through everybody's door, so that what is there before the first peer is not counted as his.
-    peers.announce(load, 0)?;
+    // Once through the door, so that what is there before the first peer is not counted as his. Opentracker may not have
+    // read its list yet.
+    let until = Instant::now() + START;
+    while let Err(why) = peers.announce(load, 0).and_then(|()| peers.collect_all()) {
+        if Instant::now() > until {
+            return Err(why);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let before = memory(process.pid())?;
     for number in 1..load.everybody() {
         peers.announce(load, number)?;
@@ -168,6 +182,7 @@ impl Server {
             Server::Ours => "piecemeal tracker",
             Server::Opentracker => "opentracker",
             Server::OpentrackerWorker => "opentracker, 1 UDP worker",
+            Server::Aquatic => "aquatic_udp, 1 worker",
         }
     }
 
@@ -189,6 +204,16 @@ impl Server {
                 );
                 fs::write(&conf, text)?;
                 command.arg("opentracker").arg("-f").arg(conf);
+            }
+            Server::Aquatic => {
+                let conf = dir.join("aquatic.toml");
+                let text = format!(
+                    "socket_workers = 1\n[network]\naddress = \"{to}\"\n[statistics]\ninterval = 0\n\
+                    [access_list]\nmode = \"allow\"\npath = \"{}\"\n",
+                    list.display()
+                );
+                fs::write(&conf, text)?;
+                command.arg("aquatic_udp").arg("-c").arg(conf);
             }
         }
         Ok(command)
@@ -308,7 +333,10 @@ impl Peers {
                     host.out -= 1;
                     self.told += (len - 20) as u64 / 6;
                 }
-                Ok(len) => bail!("refused: {}", String::from_utf8_lossy(&buffer[8.min(len)..len])),
+                Ok(len) => {
+                    host.out -= 1;
+                    bail!("refused: {}", String::from_utf8_lossy(&buffer[8.min(len)..len]));
+                }
                 Err(why) if why.kind() == std::io::ErrorKind::WouldBlock => {
                     self.lost += host.out as u64;
                     host.out = 0;

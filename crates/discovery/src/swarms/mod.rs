@@ -37,7 +37,7 @@ const SWEPT_AT_ONCE: usize = 8;
 const SWEEPS_A_LIFETIME: u32 = 16;
 
 /// What strangers may cost in memory. A peer takes 12 bytes (IPv4) or 24 (IPv6), twice that at worst; a swarm about
-/// 250. So the default is bounded by some 100 MB, and reaches them only if filled by IPv6.
+/// 200. So the default is bounded by some 100 MB, and reaches them only if filled by IPv6.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SwarmLimits {
     /// Swarms at once.
@@ -124,12 +124,40 @@ pub struct Swarms {
 #[derive(Default)]
 struct Swarm {
     v4: Roll<[u8; 4]>,
-    v6: Roll<[u8; 16]>,
+    /// Apart, since most swarms have none: so they are a third smaller. Absent where it would be empty.
+    v6: Option<Box<Roll<[u8; 16]>>>,
     completed: u32,
     /// When the dead were last struck off.
     swept: Tenths,
     /// Since when it has no peers; its place in [`Swarms::empty`].
     empty_since: Option<Tenths>,
+}
+
+/// An address family: which of a swarm's rolls is its own.
+trait Family: Host {
+    fn roll(swarm: &Swarm) -> Option<&Roll<Self>>;
+    /// Makes it, if there is none.
+    fn roll_mut(swarm: &mut Swarm) -> &mut Roll<Self>;
+}
+
+impl Family for [u8; 4] {
+    fn roll(swarm: &Swarm) -> Option<&Roll<[u8; 4]>> {
+        Some(&swarm.v4)
+    }
+
+    fn roll_mut(swarm: &mut Swarm) -> &mut Roll<[u8; 4]> {
+        &mut swarm.v4
+    }
+}
+
+impl Family for [u8; 16] {
+    fn roll(swarm: &Swarm) -> Option<&Roll<[u8; 16]>> {
+        swarm.v6.as_deref()
+    }
+
+    fn roll_mut(swarm: &mut Swarm) -> &mut Roll<[u8; 16]> {
+        swarm.v6.get_or_insert_default()
+    }
 }
 
 /// Where the sweeping of the whole book stands.
@@ -167,8 +195,8 @@ impl Swarms {
         self.touch(now, announce.info_hash);
         let port = announce.peer.port();
         let listing = match announce.peer.ip().to_canonical() {
-            IpAddr::V4(ip) => self.enter(now, announce, ip.octets(), port, |swarm| &mut swarm.v4),
-            IpAddr::V6(ip) => self.enter(now, announce, ip.octets(), port, |swarm| &mut swarm.v6),
+            IpAddr::V4(ip) => self.enter(now, announce, ip.octets(), port),
+            IpAddr::V6(ip) => self.enter(now, announce, ip.octets(), port),
         };
         let Some(swarm) = self.swarms.get(&announce.info_hash) else {
             return Told { listing, counts: SwarmCounts::default(), peers: Vec::new() };
@@ -207,7 +235,10 @@ impl Swarms {
         let port = announce.peer.port();
         let was = match announce.peer.ip().to_canonical() {
             IpAddr::V4(ip) => swarm.v4.renew(ip.octets(), port, announce.seed, now),
-            IpAddr::V6(ip) => swarm.v6.renew(ip.octets(), port, announce.seed, now),
+            IpAddr::V6(ip) => {
+                let roll = swarm.v6.as_mut();
+                roll.map_or(Was::Unlisted, |roll| roll.renew(ip.octets(), port, announce.seed, now))
+            }
         };
         if was == Was::Unlisted {
             return None;
@@ -217,20 +248,14 @@ impl Swarms {
     }
 
     /// Brings one peer's line up to date.
-    fn enter<H: Host>(
-        &mut self,
-        now: Tenths,
-        announce: &Announce,
-        host: H,
-        port: u16,
-        roll: fn(&mut Swarm) -> &mut Roll<H>,
-    ) -> Listing {
+    fn enter<H: Family>(&mut self, now: Tenths, announce: &Announce, host: H, port: u16) -> Listing {
         let hash = announce.info_hash;
-        let known = self.swarms.get_mut(&hash);
-        let was = known.map_or(Was::Unlisted, |swarm| roll(swarm).was(host, port));
+        let roll = self.swarms.get(&hash).and_then(H::roll);
+        let was = roll.map_or(Was::Unlisted, |roll| roll.was(host, port));
         if announce.event == Some(Event::Stopped) {
-            if let Some(swarm) = self.swarms.get_mut(&hash)
-                && roll(swarm).remove(host, port)
+            if was != Was::Unlisted
+                && let Some(swarm) = self.swarms.get_mut(&hash)
+                && H::roll_mut(swarm).remove(host, port)
             {
                 self.peers -= 1;
                 self.settle(now, hash);
@@ -238,7 +263,7 @@ impl Swarms {
             return Listing::Unlisted;
         }
         if was == Was::Unlisted
-            && let Some(refusal) = self.refuse(hash, host, port, roll)
+            && let Some(refusal) = self.refuse(hash, host, port)
         {
             return refusal;
         }
@@ -246,25 +271,18 @@ impl Swarms {
         if let Some(since) = swarm.empty_since.take() {
             self.empty.remove(&(since, hash));
         }
-        roll(swarm).put(host, port, announce.seed, now);
+        H::roll_mut(swarm).put(host, port, announce.seed, now);
         self.peers += usize::from(was == Was::Unlisted);
         swarm.count_completion(was, announce);
         Listing::Listed
     }
 
     /// Why a newcomer can not be listed, if so. Makes room for its swarm if that is all it takes.
-    fn refuse<H: Host>(
-        &mut self,
-        hash: InfoHash,
-        host: H,
-        port: u16,
-        roll: fn(&mut Swarm) -> &mut Roll<H>,
-    ) -> Option<Listing> {
+    fn refuse<H: Family>(&mut self, hash: InfoHash, host: H, port: u16) -> Option<Listing> {
         let limits = self.limits;
-        let (peers, neighbours) = match self.swarms.get_mut(&hash) {
-            Some(swarm) => (swarm.peers(), roll(swarm).neighbours(host)),
-            None => (0, 0),
-        };
+        let swarm = self.swarms.get(&hash);
+        let peers = swarm.map_or(0, Swarm::peers);
+        let neighbours = swarm.and_then(H::roll).map_or(0, |roll| roll.neighbours(host));
         if port == 0 {
             Some(Listing::Unlisted)
         } else if self.peers >= limits.peers || peers >= limits.peers_per_swarm {
@@ -307,7 +325,7 @@ impl Swarms {
         let Some(swarm) = self.swarms.get_mut(&hash) else { return };
         if now.saturating_sub(swarm.swept) >= patience {
             swarm.swept = now;
-            let gone = swarm.v4.expire(limit) + swarm.v6.expire(limit);
+            let gone = swarm.v4.expire(limit) + swarm.v6.as_mut().map_or(0, |roll| roll.expire(limit));
             self.peers -= gone;
             if gone > 0 {
                 self.settle(now, hash);
@@ -317,16 +335,14 @@ impl Swarms {
 
     /// A swarm has lost peers: perhaps its last.
     fn settle(&mut self, now: Tenths, hash: InfoHash) {
-        match self.swarms.get_mut(&hash) {
-            Some(swarm) if swarm.peers() == 0 && swarm.completed == 0 => {
-                self.swarms.remove(&hash);
-            }
-            Some(swarm) if swarm.peers() == 0 => {
-                // The rolls keep what they once took; an empty swarm is not looked at again.
-                (swarm.v4, swarm.v6, swarm.empty_since) = (Roll::default(), Roll::default(), Some(now));
-                self.empty.insert((now, hash));
-            }
-            _ => {}
+        let Some(swarm) = self.swarms.get_mut(&hash) else { return };
+        swarm.v6.take_if(|roll| roll.seeds() + roll.leeches() == 0);
+        if swarm.peers() == 0 && swarm.completed == 0 {
+            self.swarms.remove(&hash);
+        } else if swarm.peers() == 0 {
+            // The roll keeps what it once took; an empty swarm is not looked at again.
+            (swarm.v4, swarm.empty_since) = (Roll::default(), Some(now));
+            self.empty.insert((now, hash));
         }
     }
 
@@ -337,7 +353,8 @@ impl Swarms {
     /// Bytes of heap, the trees by their entries.
     #[cfg(test)]
     fn heap_bytes(&self) -> usize {
-        let rolls = |swarm: &Swarm| swarm.v4.heap_bytes() + swarm.v6.heap_bytes();
+        let six = |roll: &Roll<[u8; 16]>| size_of_val(roll) + roll.heap_bytes();
+        let rolls = |swarm: &Swarm| swarm.v4.heap_bytes() + swarm.v6.as_deref().map_or(0, six);
         self.swarms.values().map(rolls).sum::<usize>()
             + self.swarms.len() * size_of::<(InfoHash, Swarm)>()
             + self.empty.len() * size_of::<(Tenths, InfoHash)>()
@@ -346,7 +363,15 @@ impl Swarms {
 
 impl Swarm {
     fn peers(&self) -> usize {
-        self.v4.seeds() + self.v4.leeches() + self.v6.seeds() + self.v6.leeches()
+        self.seeds() + self.leeches()
+    }
+
+    fn seeds(&self) -> usize {
+        self.v4.seeds() + self.v6.as_ref().map_or(0, |roll| roll.seeds())
+    }
+
+    fn leeches(&self) -> usize {
+        self.v4.leeches() + self.v6.as_ref().map_or(0, |roll| roll.leeches())
     }
 
     fn count_completion(&mut self, was: Was, announce: &Announce) {
@@ -357,11 +382,7 @@ impl Swarm {
 
     fn counts(&self) -> SwarmCounts {
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        SwarmCounts {
-            seeds: count(self.v4.seeds() + self.v6.seeds()),
-            leeches: count(self.v4.leeches() + self.v6.leeches()),
-            completed: self.completed,
-        }
+        SwarmCounts { seeds: count(self.seeds()), leeches: count(self.leeches()), completed: self.completed }
     }
 
     /// Others for the asker, those of its own family first.
@@ -370,12 +391,12 @@ impl Swarm {
         let mut peers = Vec::new();
         match announce.peer.ip().to_canonical() {
             IpAddr::V4(ip) => {
-                draw(&self.v4, Some((ip.octets(), port)), seed, want, rng, &mut peers);
-                draw(&self.v6, None, seed, want - peers.len(), rng, &mut peers);
+                draw(Some(&self.v4), Some((ip.octets(), port)), seed, want, rng, &mut peers);
+                draw(self.v6.as_deref(), None, seed, want - peers.len(), rng, &mut peers);
             }
             IpAddr::V6(ip) => {
-                draw(&self.v6, Some((ip.octets(), port)), seed, want, rng, &mut peers);
-                draw(&self.v4, None, seed, want - peers.len(), rng, &mut peers);
+                draw(self.v6.as_deref(), Some((ip.octets(), port)), seed, want, rng, &mut peers);
+                draw(Some(&self.v4), None, seed, want - peers.len(), rng, &mut peers);
             }
         }
         peers
@@ -384,13 +405,14 @@ impl Swarm {
 
 /// Appends at most `want` peers of `roll`, but not the asker.
 fn draw<H: Host, R: Rng + ?Sized>(
-    roll: &Roll<H>,
+    roll: Option<&Roll<H>>,
     asker: Option<(H, u16)>,
     seed: bool,
     want: usize,
     rng: &mut R,
     peers: &mut Vec<SocketAddr>,
 ) {
+    let Some(roll) = roll else { return };
     let own = asker.and_then(|(host, port)| roll.place(host, port, seed));
     let others = roll.choice(seed) - usize::from(own.is_some());
     let picks = dice::spread(others, want, rng);
