@@ -160,7 +160,9 @@ impl Nodes {
     fn search(&mut self, now: Time, torrent: TorrentId, at: usize, out: &mut Out) {
         let Some(&info_hash) = self.torrents.get(&torrent) else { return };
         let port = if self.nodes[at].family == Family::V4 { self.port_v4 } else { self.port };
-        let announce = Announce { port, implied_port: false, seed: false };
+        // A NAT that nobody told of a port may have chosen one for our datagrams, and lets uTP in by it. Where a router
+        // gave us another port, that is the one.
+        let announce = Announce { port, implied_port: port == self.port, seed: false };
         let search = PeerSearch {
             info_hash,
             announce: (port != 0).then_some(announce),
