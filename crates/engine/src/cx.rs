@@ -113,8 +113,9 @@ pub enum Carrier {
 pub enum Road {
     /// Any that is spoken here.
     Any,
-    /// uTP alone, at once: the peer calls us at the same time, which makes way through both NATs (BEP 55).
-    Punched,
+    /// uTP alone, at once: the peer calls us at the same time, which makes way through both NATs (BEP 55), or will not
+    /// speak by TCP.
+    Utp,
 }
 
 /// Whether handshakes and streams are encrypted (MSE). That hides what they are from whoever sorts traffic, no more: it

@@ -145,7 +145,7 @@ impl Finder {
     pub(crate) fn call_through(&mut self, cx: &mut Cx<'_>, to: SocketAddr, connected: usize) {
         if self.running && self.has_room(connected) && self.swarm.dial_now(to, cx.now) {
             self.dialing += 1;
-            cx.out.notes.push(Note::Dial { torrent: self.torrent, to, road: Road::Punched });
+            cx.out.notes.push(Note::Dial { torrent: self.torrent, to, road: Road::Utp });
         }
     }
 

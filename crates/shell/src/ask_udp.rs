@@ -1,7 +1,7 @@
 //! Asking UDP trackers without an engine: the counterpart of [`crate::http::Client`] for tools.
 //!
 //! Owns two sockets, one for each family, and the thread that waits for them. What goes out and what answers mean is
-//! [`piecemeal_discovery::udp`]'s; names are looked up and judged by [`crate::dns`], as for an engine.
+//! [`piecemeal_discovery::udp`]'s; names are looked up and judged by `dns`, as for an engine.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -308,8 +308,8 @@ mod tests {
             (true, true, Road::Any, vec![Carrier::Tcp, Carrier::Utp]),
             (true, false, Road::Any, vec![Carrier::Tcp]),
             (false, true, Road::Any, vec![Carrier::Utp]),
-            (true, true, Road::Punched, vec![Carrier::Utp]),
-            (true, false, Road::Punched, vec![]),
+            (true, true, Road::Utp, vec![Carrier::Utp]),
+            (true, false, Road::Utp, vec![]),
             (false, false, Road::Any, vec![]),
         ];
         for (tcp, utp, road, expected) in rows {

@@ -53,6 +53,8 @@ pub(super) struct Shaking {
     /// The caller is this very program. It is let go only when it has our handshake, by which the end that dialed
     /// learns the same, and not to dial that address again.
     pub(super) ourselves: bool,
+    /// The other side said something.
+    pub(super) heard: bool,
     stage: Stage,
     ciphers: Option<Box<Ciphers>>,
     /// BitTorrent's handshake as far as it came, and what came behind it. Bounded by what the Server offers at once.
@@ -111,7 +113,7 @@ impl Shaking {
 
     fn new(side: Side, since: Time, carrier: Carrier, stage: Stage) -> Shaking {
         let (unsent, plain) = (Unsent::default(), Vec::new());
-        Shaking { side, since, carrier, unsent, ourselves: false, stage, ciphers: None, plain }
+        Shaking { side, since, carrier, unsent, ourselves: false, heard: false, stage, ciphers: None, plain }
     }
 
     /// Hears all of `bytes`, and returns how far BitTorrent's handshake is.
@@ -119,6 +121,7 @@ impl Shaking {
     /// # Errors
     /// Nothing can come of it, and why.
     pub(super) fn hear(&mut self, ears: &mut Ears<'_>, bytes: &[u8]) -> Result<Progress, Goodbye> {
+        self.heard = true;
         match self.stage {
             Stage::Unknown => {
                 self.plain.extend_from_slice(bytes);

@@ -232,8 +232,8 @@ impl Server {
     /// A connection has ended from the other side, or failed.
     pub fn on_closed(&mut self, _now: Time, conn: ConnId, why: Goodbye) {
         // One that was handed over keeps its place: its Shard is told as well, and says that it left.
-        if let Some(Side::Dialed(dial)) = self.take(conn).map(|shaking| shaking.side) {
-            self.failed(dial, why);
+        if let Some(shaking) = self.take(conn) {
+            self.failed(&shaking, why);
         }
     }
 
@@ -359,10 +359,7 @@ impl Server {
         let Some(info_hash) = self.directory.hash_of(torrent) else {
             return self.out.notes.push(Note::DialFailed { torrent, to, why: Goodbye::Leaving });
         };
-        let how = self.settings.encrypt_out;
-        let encrypted = matches!(how, Encryption::Prefer | Encryption::Require);
-        let other_way = matches!(how, Encryption::Prefer | Encryption::Allow);
-        let dial = Dial { torrent, to, info_hash, road, encrypted, other_way };
+        let dial = self.dial_of(torrent, to, info_hash, road);
         if !self.lets_in(to.ip()) {
             return self.say_failed(&dial, Goodbye::Banned);
         }
@@ -399,16 +396,30 @@ impl Server {
         self.write(conn);
     }
 
-    /// The peer was there, and its handshake came to nothing. One that does not understand how we spoke may understand
-    /// the other way.
-    fn failed(&mut self, dial: Dial, why: Goodbye) {
-        let may_be_that =
-            matches!(why, Goodbye::Closed | Goodbye::Failed(_) | Goodbye::Broke(_) | Goodbye::Silent);
-        if dial.other_way && may_be_that && self.directory.hash_of(dial.torrent).is_some() {
+    /// A handshake came to nothing. If we called, somebody was there: who does not understand how we spoke may
+    /// understand the other way, and who ended TCP without a word may want uTP (libtorrent listens by TCP even if it
+    /// is told to speak uTP alone).
+    fn failed(&mut self, shaking: &Shaking, why: Goodbye) {
+        let Side::Dialed(dial) = shaking.side else { return };
+        let open = self.directory.hash_of(dial.torrent).is_some();
+        let ended = matches!(why, Goodbye::Closed | Goodbye::Failed(_));
+        let misheard = ended || matches!(why, Goodbye::Broke(_) | Goodbye::Silent);
+        let by_tcp = shaking.carrier == Carrier::Tcp && dial.road == Road::Any;
+        if open && misheard && dial.other_way {
             let again = Dial { encrypted: !dial.encrypted, other_way: false, ..dial };
-            return self.dials.add_first(again);
+            self.dials.add_first(again);
+        } else if open && ended && by_tcp && !shaking.heard && self.settings.utp {
+            self.dials.add_first(self.dial_of(dial.torrent, dial.to, dial.info_hash, Road::Utp));
+        } else {
+            self.say_failed(&dial, why);
         }
-        self.say_failed(&dial, why);
+    }
+
+    fn dial_of(&self, torrent: TorrentId, to: SocketAddr, info_hash: InfoHash, road: Road) -> Dial {
+        let how = self.settings.encrypt_out;
+        let encrypted = matches!(how, Encryption::Prefer | Encryption::Require);
+        let other_way = matches!(how, Encryption::Prefer | Encryption::Allow);
+        Dial { torrent, to, info_hash, road, encrypted, other_way }
     }
 
     fn say_failed(&mut self, dial: &Dial, why: Goodbye) {
@@ -546,9 +557,7 @@ impl Server {
     fn end(&mut self, conn: ConnId, why: Goodbye) {
         let Some(shaking) = self.take(conn) else { return };
         self.out.net.push(Net::Close(conn, why.clone()));
-        if let Side::Dialed(dial) = shaking.side {
-            self.failed(dial, why);
-        }
+        self.failed(&shaking, why);
     }
 
     /// Forgets a handshake, wherever it is noted.

@@ -181,6 +181,38 @@ fn who_asks_for_what_is_not_here_in_cipher_hears_nothing() {
 }
 
 #[test]
+fn who_ends_tcp_without_a_word_is_called_by_utp() {
+    for (encrypt_out, calls) in [(Encryption::Off, 1), (Encryption::Prefer, 2)] {
+        let mut server = server_with(Settings { utp: true, encrypt_out, ..settings() });
+        server.on_note(at(0), Note::Dial { torrent: ONE, to: host(9), road: Road::Any });
+        let mut carriers = Vec::new();
+        for conn in 1.. {
+            server.heartbeat(at(100 * conn));
+            let out = std::mem::take(server.out());
+            let failed = out.notes.iter().any(|note| matches!(note, Note::DialFailed { .. }));
+            assert_eq!(failed, carriers.len() == 2 * calls, "{carriers:?}");
+            if failed {
+                break;
+            }
+            for wish in out.net {
+                if let Net::Dial { dial, carrier, .. } = wish {
+                    carriers.push(carrier);
+                    server.on_dialed(at(100 * conn), dial, Ok(ConnId(conn)));
+                    server.on_closed(at(100 * conn), ConnId(conn), Goodbye::Closed);
+                }
+            }
+        }
+        assert_eq!(carriers, [vec![Carrier::Tcp; calls], vec![Carrier::Utp; calls]].concat());
+    }
+    // One that said something has made its choice.
+    let mut server = server_with(Settings { utp: true, ..settings() });
+    dialed(&mut server, at(0), 1, host(9));
+    say(&mut server, 1, &hello(PEER, ONE)[..20]);
+    server.on_closed(at(0), ConnId(1), Goodbye::Closed);
+    assert_eq!(drain(&mut server), [format!("failed 1 {} Closed", host(9))]);
+}
+
+#[test]
 fn a_flood_of_garbage_ends_within_the_longest_pad() {
     let mut server = server();
     server.on_accepted(at(0), ConnId(1), host(1), Carrier::Tcp);
