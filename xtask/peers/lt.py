@@ -32,7 +32,7 @@ POLICIES = {"off": (2, 3), "prefer": (1, 3), "require": (0, 2)}
 def session(listen, up_limit=0, dht=None, lsd=False, utp=False, encryption="off", down_limit=0):
     """`dht` is the node to begin at, or an empty text for one that others begin at; `utp` is that or TCP alone."""
     policy, level = POLICIES[encryption]
-    ip = listen.rsplit(":", 1)[0].strip("[]")
+    ip = ",".join(one.rsplit(":", 1)[0].strip("[]") for one in listen.split(","))
     s = lt.session({
         "listen_interfaces": listen,
         "outgoing_interfaces": ip,

@@ -158,7 +158,11 @@ fn through(stage: &Stage<'_>, giver: Client, middle: Client, taker: Client) -> R
             Client::Piecemeal => piecemeal(stage, host, &torrent, dir, &state),
             _ => libtorrent(host, &torrent, dir, full),
         };
-        command.arg(format!("--listen={ip}:{PORT}"));
+        let listen: Vec<_> = ip.split(',').map(|ip| format!("{ip}:{PORT}")).collect();
+        match client {
+            Client::Piecemeal => command.args(listen.iter().map(|addr| format!("--listen={addr}"))),
+            _ => command.arg(format!("--listen={}", listen.join(","))),
+        };
         if middle.is_none() {
             let limits = ["up", "down"].map(|way| format!("--{way}-limit={NEXT_TO_NOTHING}"));
             command.args(limits);
@@ -170,10 +174,10 @@ fn through(stage: &Stage<'_>, giver: Client, middle: Client, taker: Client) -> R
         running.line(SOON, |line| line.contains(ready))?;
         anyhow::Ok(running)
     };
-    let _middle = peer(middle, world.open, ("80.1.0.2", None), &between, false)?;
+    let _middle = peer(middle, world.open, ("80.1.0.2,80.2.0.2", None), &between, false)?;
     let _giver = peer(giver, world.homes[0], ("192.168.77.2", Some("80.1.0.2")), &from, true)?;
     let began = Instant::now();
-    let mut own = peer(taker, world.homes[1], ("192.168.78.2", Some("80.1.0.2")), &to, false)?;
+    let mut own = peer(taker, world.homes[1], ("192.168.78.2", Some("80.2.0.2")), &to, false)?;
     let done = if taker == Client::Piecemeal { "\"event\":\"complete\"" } else { "DONE" };
     own.line(LIMIT, |line| line.contains(done))?;
     let took = began.elapsed();
