@@ -20,6 +20,7 @@ import argparse
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
 
@@ -292,4 +293,6 @@ def main():
 
 
 if __name__ == "__main__":
+    # Ignored by whoever was started in the background of a shell; it is how the peer is told to end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())
