@@ -1,18 +1,15 @@
 //! The doors in `entries`, fed with torrents whose bytes or values were exchanged, and with what a coverage-guided
 //! fuzzer found worth keeping.
 
+mod doors;
 mod entries;
 
-use std::path::Path;
-
+use doors::*;
 use entries::*;
 use piecemeal_metainfo::Metainfo;
 use piecemeal_metainfo::bencode::{Bencode, Limits, decode};
 use proptest::prelude::*;
 use proptest::sample::Index;
-
-/// A way through a door.
-type Entry = fn(&[u8]);
 
 const ENTRIES: [(&str, Entry); 3] = [("bencode", bencode), ("metainfo", metainfo), ("magnet", magnet)];
 
@@ -161,13 +158,7 @@ fn good_inputs_cut_anywhere_survive() {
 
 #[test]
 fn what_a_fuzzer_kept_survives() {
-    for (name, entry) in ENTRIES {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name);
-        let inputs = std::fs::read_dir(&folder).unwrap_or_else(|why| panic!("{}: {why}", folder.display()));
-        let paths: Vec<_> = inputs.map(|input| input.expect("can be listed").path()).collect();
-        assert!(!paths.is_empty(), "{}", folder.display());
-        paths.iter().for_each(|path| entry(&std::fs::read(path).expect("can be read")));
-    }
+    kept_survives(&ENTRIES);
 }
 
 proptest! {

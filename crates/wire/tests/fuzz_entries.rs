@@ -1,10 +1,11 @@
 //! The doors in `entries`, fed with valid inputs that were damaged: cut, doubled, flipped, spliced and with numbers
 //! replaced by extreme ones; and with what a coverage-guided fuzzer found worth keeping.
 
+#[path = "../../metainfo/tests/doors/mod.rs"]
+mod doors;
 mod entries;
 
-use std::path::Path;
-
+use doors::*;
 use entries::*;
 use piecemeal_wire::tracker::{AnnounceReply, parse_announce_query};
 use piecemeal_wire::{Head, Limits, decode_head};
@@ -89,9 +90,6 @@ fn damaged(mut bytes: Vec<u8>, damages: &[Damage]) -> Vec<u8> {
     bytes
 }
 
-/// A way through a door.
-type Entry = fn(&[u8]);
-
 const ENTRIES: [(&str, Entry); 8] = [
     ("handshake", handshake),
     ("peer_wire", peer_wire),
@@ -128,13 +126,7 @@ fn undamaged_inputs_are_read_to_their_end() {
 
 #[test]
 fn what_a_fuzzer_kept_survives() {
-    for (name, entry) in ENTRIES {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name);
-        let inputs = std::fs::read_dir(&folder).unwrap_or_else(|why| panic!("{}: {why}", folder.display()));
-        let paths: Vec<_> = inputs.map(|input| input.expect("can be listed").path()).collect();
-        assert!(!paths.is_empty(), "{}", folder.display());
-        paths.iter().for_each(|path| entry(&std::fs::read(path).expect("can be read")));
-    }
+    kept_survives(&ENTRIES);
 }
 
 proptest! {

@@ -51,9 +51,8 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         conn.failed |= event.is_error();
         conn.read_closed |= event.is_read_closed();
         conn.readable |= event.is_readable() || conn.read_closed;
-        if (conn.readable || conn.failed) && !conn.listed {
-            conn.listed = true;
-            self.ready.push(slot);
+        if conn.readable || conn.failed {
+            self.list_to_read(slot);
         }
         if event.is_writable() {
             self.may_write(slot);

@@ -303,10 +303,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         let Some(conn) = self.conns.get(slot) else { return };
         conn.read_closed |= ended;
         conn.readable = true;
-        if !conn.listed {
-            conn.listed = true;
-            self.ready.push(slot);
-        }
+        self.list_to_read(slot);
     }
 
     /// A connection has room.

@@ -18,6 +18,22 @@ pub(super) enum Turn {
     Tell(Step),
 }
 
+/// Lets a machine have turns until it wants more bytes, or something done; how many it ate by then.
+pub(super) fn hear(
+    bytes: &[u8],
+    mut turn: impl FnMut(&mut &[u8]) -> Result<Turn, Fault>,
+) -> Result<(usize, Step), Fault> {
+    let mut rest = bytes;
+    loop {
+        let step = match turn(&mut rest)? {
+            Turn::On => continue,
+            Turn::Wait => Step::More,
+            Turn::Tell(step) => step,
+        };
+        return Ok((bytes.len() - rest.len(), step));
+    }
+}
+
 /// A field of fixed length whose bytes come in parts; one after the other.
 pub(super) struct Field {
     bytes: [u8; KEY_BYTES],

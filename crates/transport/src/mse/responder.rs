@@ -101,15 +101,7 @@ impl Responder {
     /// Hears bytes of the peer: how many of them belonged to the handshake, and what is to be done. All are eaten,
     /// unless something is to be done first or the handshake is over. After a fault nothing more comes of it.
     pub fn hear(&mut self, bytes: &[u8]) -> Result<(usize, Step), Fault> {
-        let mut rest = bytes;
-        loop {
-            let turn = self.turn(&mut rest).inspect_err(|_| self.state = State::Over)?;
-            match turn {
-                Turn::On => {}
-                Turn::Wait => return Ok((bytes.len() - rest.len(), Step::More)),
-                Turn::Tell(step) => return Ok((bytes.len() - rest.len(), step)),
-            }
-        }
+        parts::hear(bytes, |rest| self.turn(rest)).inspect_err(|_| self.state = State::Over)
     }
 
     /// What is to be written, encrypted where it has to be; each byte is handed out once. With [`Step::Done`] come
