@@ -17,9 +17,19 @@ pub const MAX_SACK_BYTES: usize = 252;
 /// The selective acknowledgement among the extensions.
 pub const SACK: u8 = 1;
 
-/// An extension of zeros, by which a packet is made larger than its payload. BEP 29 has unknown extensions passed over;
-/// 1 is the selective acknowledgement, 2 was extension bits, 3 is a reason for closing that some clients send.
-pub const PADDING: u8 = 0x7e;
+/// An extension of zeros, by which a packet is made larger than its payload, behind one of [`EXTENSION_BITS`]. BEP 29
+/// has unknown extensions passed over; 3 is a reason for closing that some clients send.
+const PADDING: u8 = 0x7e;
+
+/// The extensions its sender knows, in eight bytes, as uTorrent once sent it. A padded packet begins with it, all zeros:
+/// libutp (uTorrent, Transmission) takes a packet whose first extension is none of 0, 1 and 2 for one of another version.
+pub const EXTENSION_BITS: u8 = 2;
+
+/// Bytes of [`EXTENSION_BITS`]: libutp drops a packet with any other number.
+const EXTENSION_BITS_BYTES: usize = 8;
+
+/// The least padding there is: extension bits, and an empty extension behind them.
+pub const LEAST_PADDING_BYTES: usize = EXTENSION_HEAD_BYTES + EXTENSION_BITS_BYTES + EXTENSION_HEAD_BYTES;
 
 /// The only version there is.
 const VERSION: u8 = 1;
@@ -222,8 +232,13 @@ pub fn encode_sack(came: impl ExactSizeIterator<Item = bool>, out: &mut Vec<u8>)
     }
 }
 
-/// Writes `bytes` bytes (at least 2) of [`PADDING`] as the last extensions.
-pub fn encode_padding(mut bytes: usize, out: &mut Vec<u8>) {
+/// Writes `bytes` bytes of extensions that say nothing, as the last ones: at least [`LEAST_PADDING_BYTES`]. The first of
+/// them is [`EXTENSION_BITS`].
+pub fn encode_padding(bytes: usize, out: &mut Vec<u8>) {
+    debug_assert!(bytes >= LEAST_PADDING_BYTES, "extensions have a least size");
+    out.extend([PADDING, EXTENSION_BITS_BYTES as u8]);
+    out.resize(out.len() + EXTENSION_BITS_BYTES, 0);
+    let mut bytes = bytes.saturating_sub(EXTENSION_HEAD_BYTES + EXTENSION_BITS_BYTES);
     while bytes >= EXTENSION_HEAD_BYTES {
         let mut block = bytes.min(EXTENSION_HEAD_BYTES + EXTENSION_BYTES);
         // A single byte left over could not be an extension.

@@ -13,8 +13,8 @@ use super::peers::{Carrier, Client, Encryption, Road, Task, Ways};
 use super::{Case, Stage};
 
 /// Each is a few seconds' work; Transmission may first wait for its next pulse, and a peer that tries a closed road
-/// first comes back after its pause.
-const LIMIT: Duration = Duration::from_secs(90);
+/// first comes back after its pause: a minute, more than once.
+const LIMIT: Duration = Duration::from_secs(180);
 /// Bytes a piece.
 const PIECE_LENGTH: u64 = 64 << 10;
 

@@ -137,6 +137,8 @@ pub struct PeerConnection {
     joined_full: bool,
     /// It told what it has.
     introduced: bool,
+    /// Its first word is to be answered with a keep-alive.
+    nudge: bool,
     chokes_us: bool,
     wants_us: bool,
     interested: bool,
@@ -172,6 +174,7 @@ impl PeerConnection {
             has: Bitfield::new(pieces),
             joined_full: false,
             introduced: false,
+            nudge: !handed.outgoing && handed.carrier == Carrier::Utp,
             chokes_us: true,
             wants_us: false,
             interested: false,
@@ -213,12 +216,21 @@ impl PeerConnection {
                 Read::More => return Ok(Next::More),
                 Read::Thirsty => return Ok(Next::Thirsty),
             };
+            self.nudge(cx);
             let Head::Message { message, .. } = decode_head(bytes, &self.limits).map_err(impossible)? else {
                 continue;
             };
             if let Some(heard) = self.judge(cx, message)? {
                 return Ok(Next::Heard(heard));
             }
+        }
+    }
+
+    /// Transmission, having called by uTP, hears nothing of what came in one read with our handshake until more comes:
+    /// what we said right behind it would wait for minutes. By its first word its handshake is over.
+    fn nudge(&mut self, cx: &mut Cx<'_>) {
+        if std::mem::take(&mut self.nudge) {
+            self.keep_alive(cx);
         }
     }
 

@@ -389,3 +389,33 @@ proptest! {
         prop_assert_eq!((world.pool.lent(), world.lease.upload_bufs), (0, 0));
     }
 }
+
+/// One that called by uTP is sent one keep-alive, behind its first word; nobody else is.
+#[test]
+fn a_caller_by_utp_is_nudged_once() {
+    for (carrier, outgoing, nudged) in
+        [(Carrier::Utp, false, true), (Carrier::Utp, true, false), (Carrier::Tcp, false, false)]
+    {
+        let mut world = World::fast();
+        let handed = Handed {
+            conn: ConnId(7),
+            torrent: TorrentId(0),
+            addr: "10.0.0.1:6881".parse().unwrap(),
+            peer_id: PeerId(*b"-TR3000-abcdefghijkl"),
+            reserved: Reserved::NONE.with_fast(),
+            outgoing,
+            carrier,
+            ciphers: None,
+            leftover: Vec::new(),
+        };
+        world.peer = PeerConnection::new(Time::ZERO, &handed, Some(PIECES));
+        let mut have_none = Vec::new();
+        Message::HaveNone.encode(&mut have_none);
+        world.hear(&have_none[..3]).unwrap();
+        assert_eq!(world.sent(), b"", "not before it has said something");
+        world.hear(&have_none[3..]).unwrap();
+        assert_eq!(world.sent(), if nudged { &KEEP_ALIVE[..] } else { b"" }, "{carrier:?} {outgoing}");
+        world.hear(&[0; 4]).unwrap();
+        assert_eq!(world.sent(), b"");
+    }
+}

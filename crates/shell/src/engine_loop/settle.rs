@@ -89,7 +89,6 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             }
             self.front.on_wrote(self.now, id, took);
         }
-        self.flush_utp(slot);
         let Some(conn) = self.conns.get(slot) else { return false };
         conn.owner = Owner::Data;
         conn.thirsty = false;

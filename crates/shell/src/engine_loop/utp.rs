@@ -216,18 +216,6 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         Some(sent)
     }
 
-    /// Sends what is unsent in a packet of its own, if that is a stream: Transmission hears nothing of what comes in the
-    /// same packet as a handshake until another one comes.
-    pub(super) fn flush_utp(&mut self, slot: Slot) {
-        let Some(conn) = self.conns.get(slot) else { return };
-        let Link::Utp(socket, id) = conn.link else { return };
-        if let Some(streams) = self.datagrams.streams(socket) {
-            let took = streams.utp.write(self.now, id, &conn.unsent);
-            conn.unsent.drain(..took);
-            self.transmit_once(socket);
-        }
-    }
-
     /// A connection has ended on our side.
     pub(super) fn end_link(&mut self, link: &Link, end: End) {
         let Link::Utp(socket, id) = *link else { return };

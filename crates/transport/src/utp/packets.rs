@@ -5,7 +5,8 @@
 
 use piecemeal_metainfo::Time;
 use piecemeal_wire::utp::{
-    HEADER_BYTES, PADDING, SACK, Seq, UtpConnectionId, UtpHeader, UtpKind, encode_padding,
+    EXTENSION_BITS, HEADER_BYTES, LEAST_PADDING_BYTES, SACK, Seq, UtpConnectionId, UtpHeader, UtpKind,
+    encode_padding,
 };
 
 use super::conn::{Conn, Fin, Stage, micros};
@@ -146,8 +147,7 @@ impl Conn {
             return None;
         }
         let probe = if len == full { self.mtu.probe(now) } else { None };
-        // Less than an extension's head is no padding.
-        let probe = probe.filter(|size| *size >= HEADER_BYTES + len + 2);
+        let probe = probe.filter(|size| *size >= HEADER_BYTES + len + LEAST_PADDING_BYTES);
         Some(Plan::New { len, fin: false, probe })
     }
 
@@ -178,7 +178,7 @@ impl Conn {
         }
         let kind = if outgoing.fin { UtpKind::Fin } else { UtpKind::Data };
         buf.extend_from_slice(&self.header(now, kind, outgoing.seq).encode(if probe.is_some() {
-            PADDING
+            EXTENSION_BITS
         } else {
             0
         }));

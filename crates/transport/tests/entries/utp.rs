@@ -6,7 +6,8 @@ use std::time::Duration;
 use piecemeal_metainfo::Time;
 use piecemeal_transport::utp::{Event, Settings, Utp, UtpId};
 use piecemeal_wire::utp::{
-    PADDING, SACK, Seq, UtpConnectionId, UtpHeader, UtpKind, UtpPacket, encode_padding,
+    EXTENSION_BITS, LEAST_PADDING_BYTES, SACK, Seq, UtpConnectionId, UtpHeader, UtpKind, UtpPacket,
+    encode_padding,
 };
 
 /// Bytes of both windows and of what is written: more would only be slower to fill.
@@ -145,12 +146,12 @@ impl Script {
         };
         let mut packet = match kind & 0x30 {
             0x10 => header.encode(SACK).to_vec(),
-            0x20 => header.encode(PADDING).to_vec(),
+            0x20 => header.encode(EXTENSION_BITS).to_vec(),
             _ => header.encode(0).to_vec(),
         };
         match kind & 0x30 {
             0x10 => packet.extend([&[0, sack.len() as u8], sack].concat()),
-            0x20 => encode_padding(usize::from(*payload).max(2), &mut packet),
+            0x20 => encode_padding(usize::from(*payload).max(LEAST_PADDING_BYTES), &mut packet),
             _ => {}
         }
         packet.resize(packet.len() + usize::from(*payload) * 5, 0x55);

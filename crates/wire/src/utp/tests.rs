@@ -59,6 +59,15 @@ fn kinds_and_versions() {
     }
 }
 
+/// As libutp reads it: the first extension is one it knows, and extension bits are eight bytes.
+#[test]
+fn padding_begins_with_what_libutp_knows() {
+    let mut packet = UtpHeader { kind: UtpKind::Data, ..syn() }.encode(EXTENSION_BITS).to_vec();
+    encode_padding(LEAST_PADDING_BYTES, &mut packet);
+    assert_eq!(hex(&packet[..2]), "0102");
+    assert_eq!(hex(&packet[HEADER_BYTES..]), "7e0800000000000000000000");
+}
+
 /// What shares the socket is never taken for uTP.
 #[test]
 fn others_on_the_socket_are_told_apart() {
@@ -123,8 +132,8 @@ fn a_sack_that_is_too_long_is_cut() {
 
 proptest! {
     #[test]
-    fn padding_has_the_size_it_was_asked_for(bytes in 2usize..3000, payload: Vec<u8>) {
-        let mut packet = UtpHeader { kind: UtpKind::Data, ..syn() }.encode(PADDING).to_vec();
+    fn padding_has_the_size_it_was_asked_for(bytes in LEAST_PADDING_BYTES..3000, payload: Vec<u8>) {
+        let mut packet = UtpHeader { kind: UtpKind::Data, ..syn() }.encode(EXTENSION_BITS).to_vec();
         encode_padding(bytes, &mut packet);
         prop_assert_eq!(packet.len(), HEADER_BYTES + bytes);
         packet.extend(&payload);
