@@ -49,9 +49,12 @@ cargo xtask interop [OPTIONS]
   --size GIB        content of the memory cases, in GiB [default: 2; the promise is made for 20]
   --binary FILE     the piecemeal to test [default: a release build of this workspace]
   --loopback        no namespaces: ports of 127.0.0.1, without Transmission and mounts
+  --again           run cases that failed once more, alone, and say so: others' clients have bad days too
   --keep            leave the files of failed cases in target/interop
   --list            the names of all cases";
 
+/// If more cases than this fail, the fault is not a bad day of others, and none is run again.
+const MOST_AGAIN: usize = 4;
 /// Hosts a case may have.
 const HOSTS_A_CASE: u16 = 3;
 /// Hosts in all: what the mixed swarm needs, and at least as many cases at a time.
@@ -65,6 +68,7 @@ pub struct Options {
     size_gib: u64,
     binary: Option<PathBuf>,
     loopback: bool,
+    again: bool,
     keep: bool,
     list: bool,
 }
@@ -185,7 +189,11 @@ pub fn run(args: &[String]) -> Result<()> {
         std::process::exit(code);
     }
     let work = Work::new(&options, binary)?;
-    let verdicts = work.play(cases);
+    let mut verdicts = work.play(cases);
+    if options.again {
+        work.play_again(&mut verdicts);
+    }
+    work.clear();
     conclude(&verdicts)
 }
 
@@ -221,6 +229,7 @@ fn parse(args: &[String]) -> Result<Option<Options>> {
         size_gib: 2,
         binary: None,
         loopback: false,
+        again: false,
         keep: false,
         list: false,
     };
@@ -233,6 +242,7 @@ fn parse(args: &[String]) -> Result<Option<Options>> {
             "--size" => options.size_gib = value()?.trim_end_matches("GiB").parse().context("--size")?,
             "--binary" => options.binary = Some(std::path::absolute(value()?)?),
             "--loopback" => options.loopback = true,
+            "--again" => options.again = true,
             "--keep" => options.keep = true,
             "--list" => options.list = true,
             "--help" | "-h" => {
@@ -310,12 +320,31 @@ impl Work {
             let verdict = self.one(&case, 1..=HOSTS);
             lock(&verdicts).push(verdict);
         }
+        println!("in {:.0} s", began.elapsed().as_secs_f64());
+        verdicts.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs what failed once more. What failed first is told all the same, for somebody to look into.
+    fn play_again(&self, verdicts: &mut [Verdict]) {
+        let failed: Vec<_> = verdicts.iter_mut().filter(|verdict| verdict.note.is_err()).collect();
+        if failed.len() > MOST_AGAIN {
+            return;
+        }
+        for verdict in failed {
+            let Some(case) = all().into_iter().find(|case| case.name == verdict.name) else { continue };
+            println!("again: {}", case.name);
+            let second = self.one(&case, 1..=HOSTS);
+            if let (Ok(note), Err(why)) = (second.note, &verdict.note) {
+                verdict.note = Ok(format!("{note}; UNSTEADY, at first: {why:#}"));
+            }
+        }
+    }
+
+    fn clear(&self) {
         if !self.options.keep {
             // What cannot be removed is in target/ and stays there.
             let _ = fs::remove_dir_all(&self.dir);
         }
-        println!("in {:.0} s", began.elapsed().as_secs_f64());
-        verdicts.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn one(&self, case: &Case, hosts: std::ops::RangeInclusive<u16>) -> Verdict {
@@ -358,6 +387,8 @@ fn conclude(verdicts: &[Verdict]) -> Result<()> {
         println!("\nfailed:");
         failed.iter().for_each(|verdict| verdict.print());
     }
+    let unsteady = |verdict: &&Verdict| verdict.note.as_ref().is_ok_and(|note| note.contains("UNSTEADY"));
+    verdicts.iter().filter(unsteady).for_each(Verdict::print);
     println!("interop: {} passed, {} failed", verdicts.len() - failed.len(), failed.len());
     if failed.is_empty() { Ok(()) } else { bail!("interop: {} failed", failed.len()) }
 }
