@@ -5,7 +5,8 @@
 //! same peer stays is the Controller's business.
 //!
 //! - `handshake`: the bytes. - `dials`: whom we call, and by which carrier. - `directory`: info-hash to torrent.
-//! - `limits`: how many strangers, how often we call. - `gate`: whom we talk to at all.
+//! - `limits`: how many strangers, how often we call. - `gate`: whom we talk to at all. - `manners`: who wants to be
+//!   spoken to otherwise than others.
 //!
 //! What a Shard can rely on:
 //! - Each [`Note::Dial`] is answered by exactly one [`Note::Hand`] or [`Note::DialFailed`], even if its torrent was
@@ -22,6 +23,7 @@ mod finding;
 mod gate;
 mod handshake;
 mod limits;
+mod manners;
 mod nodes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +47,7 @@ use directory::Directory;
 use finding::Finding;
 use handshake::{Ears, Parts, Shaking, Side, Unsent};
 use limits::Callers;
+use manners::Manners;
 
 /// For the whole handshake, however its bytes trickle (libtorrent's `handshake_timeout` is 10 s).
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
@@ -76,6 +79,7 @@ pub struct Server {
     callers: Callers,
 
     dials: Dials,
+    manners: Manners,
 
     /// Connections of the Shards, and what of our handshake the shell has not fetched; at most `max_conns`.
     handed: BTreeMap<ConnId, Unsent>,
@@ -100,6 +104,7 @@ impl Server {
             shaking: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             callers: Callers::default(),
+            manners: Manners::default(),
             handed: BTreeMap::new(),
         }
     }
@@ -417,9 +422,15 @@ impl Server {
 
     fn dial_of(&self, torrent: TorrentId, to: SocketAddr, info_hash: InfoHash, road: Road) -> Dial {
         let how = self.settings.encrypt_out;
-        let encrypted = matches!(how, Encryption::Prefer | Encryption::Require);
         let other_way = matches!(how, Encryption::Prefer | Encryption::Allow);
+        let otherwise = other_way && self.manners.otherwise(to);
+        let encrypted = self.encrypts_first() != otherwise;
         Dial { torrent, to, info_hash, road, encrypted, other_way }
+    }
+
+    /// Whether we begin encrypted with those of whom we know nothing.
+    fn encrypts_first(&self) -> bool {
+        matches!(self.settings.encrypt_out, Encryption::Prefer | Encryption::Require)
     }
 
     fn say_failed(&mut self, dial: &Dial, why: Goodbye) {
@@ -533,7 +544,10 @@ impl Server {
         let Some(shaking) = self.take(conn) else { return };
         let Parts { side, carrier, unsent, ciphers, leftover } = shaking.into_parts();
         let (torrent, addr, outgoing) = match side {
-            Side::Dialed(dial) => (dial.torrent, dial.to, true),
+            Side::Dialed(dial) => {
+                self.manners.understood(dial.to, dial.encrypted != self.encrypts_first());
+                (dial.torrent, dial.to, true)
+            }
             Side::Caller { from, torrent: Some(torrent) } => (torrent, from, false),
             Side::Caller { .. } => {
                 return debug_assert!(false, "nobody is handed over before it said what it wants");

@@ -13,6 +13,7 @@ struct Pair {
     /// By end: the connection that stands, how often it was dialed, and what was handed over.
     conns: [Option<ConnId>; 2],
     dials: u64,
+    first_conn: u64,
     handed: [Option<Box<Handed>>; 2],
     failed: Option<Goodbye>,
 }
@@ -35,7 +36,7 @@ impl Pair {
         };
         let ends = [end(US, encrypt_out, Encryption::Allow), end(THEM, Encryption::Off, encrypt_in)];
         let (way, conns) = (Default::default(), Default::default());
-        Pair { ends, way, step, conns, dials: 0, handed: Default::default(), failed: None }
+        Pair { ends, way, step, conns, dials: 0, first_conn: 0, handed: Default::default(), failed: None }
     }
 
     /// Lets the caller call, until it has a peer or an answer.
@@ -67,7 +68,7 @@ impl Pair {
             match wish {
                 Net::Dial { dial, .. } => {
                     self.dials += 1;
-                    let conn = ConnId(self.dials);
+                    let conn = ConnId(self.first_conn + self.dials);
                     (self.way, self.conns) = (Default::default(), [Some(conn); 2]);
                     self.ends[0].on_dialed(now, dial, Ok(conn));
                     self.ends[1].on_accepted(now, conn, host(1), Carrier::Tcp);
@@ -146,6 +147,21 @@ fn who_is_content_with_whom() {
                 assert_eq!(pair.understand(), encrypted, "{said}");
             }
         }
+    }
+}
+
+/// Who did not understand how we began is spoken to the other way at once, until that is wrong as well.
+#[test]
+fn what_a_peer_understands_is_remembered() {
+    use Encryption::{Allow, Off, Prefer, Require};
+    let mut pair = Pair::new(Prefer, Off, 100_000);
+    let calls = [(Off, 2), (Off, 1), (Require, 2), (Allow, 1)];
+    for (at, (theirs, dials)) in calls.into_iter().enumerate() {
+        pair.ends[1].settings.encrypt_in = theirs;
+        (pair.dials, pair.handed) = (0, Default::default());
+        pair.first_conn = 10 * at as u64;
+        pair.run();
+        assert_eq!((pair.dials, &pair.failed), (dials, &None), "call {at}");
     }
 }
 
