@@ -420,6 +420,10 @@ pub struct EngineOptions {
     /// What carries connections with peers.
     #[serde(default)]
     pub transports: Transports,
+    /// uTP takes its part of a path beside other traffic, as TCP does, instead of giving way to it: for a network where TCP
+    /// would leave uTP nothing.
+    #[serde(default)]
+    pub utp_competes: bool,
     /// Whether those who call us may or must encrypt; `None`: they may.
     #[serde(default)]
     pub encrypt_in: Option<Encryption>,

@@ -163,6 +163,9 @@ pub struct Reach {
     /// What carries connections with peers
     #[arg(long, value_enum, default_value_t = By::Both, value_name = "HOW")]
     pub transport: By,
+    /// Let uTP take its part beside other traffic, as TCP does, instead of giving way to it
+    #[arg(long)]
+    pub utp_competes: bool,
     /// Whether connections are encrypted, both ways [default: accept it, and prefer it when calling]
     #[arg(long, value_enum, value_name = "HOW")]
     pub encryption: Option<Encrypt>,
@@ -368,7 +371,7 @@ pub struct Show {
 }
 
 /// The options of [`Find`].
-const FIND: [&str; 20] = [
+const FIND: [&str; 21] = [
     "peers",
     "timeout",
     "no_dht",
@@ -376,6 +379,7 @@ const FIND: [&str; 20] = [
     "no_lsd",
     "listen",
     "transport",
+    "utp_competes",
     "encryption",
     "encrypt_in",
     "encrypt_out",

@@ -77,6 +77,7 @@ pub fn reach_options(reach: &Reach, host: &Host) -> EngineOptions {
             By::Tcp => Transports::Tcp,
             By::Utp => Transports::Utp,
         },
+        utp_competes: reach.utp_competes,
         encrypt_in: reach.encrypt_in.or(reach.encryption).map(encryption),
         encrypt_out: reach.encrypt_out.or(reach.encryption).map(encryption),
         ip_filters: reach.ip_filters.iter().map(|list| list_place(list, host)).collect(),

@@ -113,6 +113,7 @@ fn attempt(
             .port_mapping
             .then(|| MappingSettings { gateway: options.gateway, ..Default::default() }),
         pool_bytes: usize::try_from(pool).unwrap_or(usize::MAX),
+        utp_yields: !options.utp_competes,
         disk_threads: (cores / 2).clamp(*DISK_THREADS.start(), *DISK_THREADS.end()),
         seed: None,
     })

@@ -20,7 +20,7 @@ use crate::disk::{DiskPool, Storage, abandon_done};
 use crate::dns::Resolver;
 use crate::driven::{Data, Front};
 use crate::engine_loop::{
-    self, Counters, EngineLoop, Inboxes, Order, Parts, Presence, Stats, Wanted, poll_with_bell,
+    self, Counters, EngineLoop, Inboxes, Order, Parts, Presence, Stats, UtpStart, Wanted, poll_with_bell,
 };
 use crate::mailbox::{Doorbell, Mailbox};
 use crate::mapping::{MappingSettings, PortMapping};
@@ -43,6 +43,8 @@ pub struct ShellSettings {
     pub listen: Vec<SocketAddr>,
     /// The router is asked to map our port, unless all of `listen` is loopback. `None`: it is not.
     pub mapping: Option<MappingSettings>,
+    /// uTP gives way to all other traffic, as LEDBAT does; else only to what is lost, as TCP does.
+    pub utp_yields: bool,
     /// Memory for content, in bytes; at least 1 MiB is taken.
     pub pool_bytes: usize,
     /// Disk threads for each device.
@@ -107,11 +109,13 @@ impl Shell {
         settings: ShellSettings,
         build: impl FnOnce(Settings, [u8; 32], usize) -> (F, D) + Send + 'static,
     ) -> Result<Shell, ShellError> {
-        let ShellSettings { mut engine, dialer, listen, mapping, pool_bytes, disk_threads, seed } = settings;
+        let ShellSettings { mut engine, dialer, listen, mapping, utp_yields, pool_bytes, disk_threads, seed } =
+            settings;
         dialer.set_gate(engine.gate.clone());
         let system = |what| move |why| ShellError::System { what, why };
         let seed = seed.map_or_else(entropy::seed, Ok).map_err(system("without randomness"))?;
-        let utp = engine.utp.then(|| entropy::fork(&seed, "utp"));
+        let utp = UtpStart { seed: entropy::fork(&seed, "utp"), yields: utp_yields };
+        let utp = engine.utp.then_some(utp);
         let relay = entropy::fork(&seed, "relay");
         let mut wanted = Wanted { listen, tcp: engine.tcp, utp, relay, lsd: engine.lsd };
         let opened = engine_loop::open(&dialer, &wanted);

@@ -38,6 +38,7 @@ fn start(listen: &[SocketAddr], engine: Settings) -> Shell {
         listen: listen.to_vec(),
         mapping: None,
         pool_bytes: 1 << 20,
+        utp_yields: true,
         disk_threads: 1,
         seed: None,
     };

@@ -166,6 +166,7 @@ impl Rig {
             dialer: Dialer::new(Policy { proxy, ..Policy::default() }),
             listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
             pool_bytes: 1 << 20,
+            utp_yields: true,
             disk_threads: 1,
             seed: Some([1; 32]),
         };

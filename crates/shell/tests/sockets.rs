@@ -262,6 +262,7 @@ impl Rig {
             dialer: Dialer::new(Policy::default()),
             listen: listen.to_vec(),
             pool_bytes: 1 << 20,
+            utp_yields: true,
             disk_threads: 1,
             seed: Some([1; 32]),
         };
@@ -499,6 +500,7 @@ fn a_taken_port_is_told() {
         dialer: Dialer::new(Policy::default()),
         listen: vec![rig.shell.listening()[0]],
         pool_bytes: 0,
+        utp_yields: true,
         disk_threads: 1,
         seed: None,
     };

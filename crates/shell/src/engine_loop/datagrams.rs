@@ -12,14 +12,12 @@ use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Poll, Token};
 use piecemeal_engine::cx::{Net, Purpose};
-use piecemeal_transport::utp::Settings;
 
 use super::relay::Relay;
-use super::utp::Streams;
+use super::utp::{Streams, UtpStart};
 use super::{EngineLoop, FIRST_LISTENER};
 use crate::batch::{Batches, PIECE_BYTES, Received};
 use crate::driven::{Data, Front};
-use crate::entropy;
 use crate::net::{Group, Traffic, Way};
 
 /// Runs of datagrams taken from one socket a turn, before others have theirs.
@@ -63,7 +61,7 @@ pub(super) struct DatagramSockets {
 }
 
 impl DatagramSockets {
-    /// Watches `sockets`, and speaks uTP by them, if there is a `seed` for that.
+    /// Watches `sockets`, and speaks uTP by them, if there is something to begin with.
     ///
     /// # Errors
     /// The system refuses.
@@ -71,7 +69,7 @@ impl DatagramSockets {
         poll: &Poll,
         sockets: Vec<(UdpSocket, SocketAddr)>,
         groups: Vec<Group>,
-        seed: Option<[u8; 32]>,
+        utp: Option<UtpStart>,
     ) -> io::Result<DatagramSockets> {
         let own = sockets.into_iter().map(|(socket, addr)| Ok((socket, addr, Role::Direct)));
         let theirs =
@@ -81,11 +79,10 @@ impl DatagramSockets {
             let (mut socket, addr, role) = one?;
             let both = Interest::READABLE | Interest::WRITABLE;
             poll.registry().register(&mut socket, Token(FIRST_SOCKET - at), both)?;
-            let seed =
-                seed.filter(|_| role == Role::Direct).map(|seed| entropy::fork(&seed, &addr.to_string()));
+            let utp = utp.filter(|_| role == Role::Direct).map(|utp| utp.fork(&addr.to_string()));
             watched.push(Datagrams {
                 batches: Batches::new(&socket),
-                streams: seed.map(|seed| Streams::new(seed, Settings::default())),
+                streams: utp.map(|utp| Streams::new(utp.seed, utp.settings())),
                 socket,
                 addr,
                 ready: true,

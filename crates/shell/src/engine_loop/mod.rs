@@ -56,6 +56,7 @@ use relay::Relay;
 use stand_ins::StandIns;
 pub(crate) use stats::Counters;
 pub use stats::Stats;
+pub(crate) use utp::UtpStart;
 
 /// Events taken from the system at once; what is left comes at the next turn.
 const EVENTS: usize = 512;

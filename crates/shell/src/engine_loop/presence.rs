@@ -15,6 +15,7 @@ use piecemeal_wire::lsd::{LSD_V4, LSD_V6};
 
 use super::datagrams::DatagramSockets;
 use super::relay::Relay;
+use super::utp::UtpStart;
 use super::{EngineLoop, FIRST_LISTENER, Listener};
 use crate::driven::{Data, Front};
 use crate::entropy;
@@ -34,7 +35,7 @@ pub(crate) struct Wanted {
     /// They may call by TCP.
     pub(crate) tcp: bool,
     /// uTP is spoken, by streams that draw from this secret.
-    pub(crate) utp: Option<[u8; 32]>,
+    pub(crate) utp: Option<UtpStart>,
     /// A secret for datagrams that go by a proxy.
     pub(crate) relay: [u8; 32],
     /// In the groups of local discovery.
@@ -72,11 +73,11 @@ impl Presence {
     ) -> io::Result<(Vec<Listener>, DatagramSockets)> {
         // No two sockets draw the same.
         let Wanted { utp, relay, .. } = &mut self.wanted;
-        *utp = utp.map(|seed| entropy::fork(&seed, "next"));
+        *utp = utp.map(|utp| utp.fork("next"));
         *relay = entropy::fork(relay, "next");
         let direct = utp.filter(|_| self.dialer.way(Traffic::PeersUtp).is_direct());
         let (listeners, mut datagrams) = watch(poll, doors, groups, direct)?;
-        datagrams.relay = Relay::new(&self.dialer, *relay, utp.is_some());
+        datagrams.relay = Relay::new(&self.dialer, *relay, *utp);
         Ok((listeners, datagrams))
     }
 }
@@ -102,7 +103,7 @@ fn watch(
     poll: &Poll,
     doors: Vec<Door>,
     groups: Vec<Group>,
-    utp: Option<[u8; 32]>,
+    utp: Option<UtpStart>,
 ) -> io::Result<(Vec<Listener>, DatagramSockets)> {
     let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
     for Door { tcp, udp, addr } in doors {

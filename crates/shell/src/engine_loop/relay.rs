@@ -20,7 +20,7 @@ use super::conns::Link;
 use super::datagrams::DatagramSockets;
 use super::hosts::Hosts;
 use super::proxied::{FIRST_PAUSE, LONGEST_PAUSE, PATIENCE, converse};
-use super::utp::Streams;
+use super::utp::{Streams, UtpStart};
 use super::{EngineLoop, RELAY};
 use crate::driven::{Data, Front};
 use crate::net::{Dialer, Traffic, Way};
@@ -38,7 +38,7 @@ pub(super) struct Relay {
     /// What waits until it stands. Bound: [`EARLY_MAX`].
     early: Vec<(Target, Vec<u8>)>,
     /// From which streams draw, if uTP goes by it.
-    utp: Option<[u8; 32]>,
+    utp: Option<UtpStart>,
     /// The last datagram, or a run of them, with headers.
     pub(super) wrapped: Vec<u8>,
 }
@@ -65,15 +65,15 @@ enum State {
 
 impl Relay {
     /// Not yet asked for, if anything goes by it at all. What it draws comes from `seed`.
-    pub(super) fn new(dialer: &Dialer, seed: [u8; 32], utp: bool) -> Option<Relay> {
+    pub(super) fn new(dialer: &Dialer, seed: [u8; 32], utp: Option<UtpStart>) -> Option<Relay> {
         let relayed = |traffic| dialer.way(traffic) == Way::Proxy;
-        let utp = utp && relayed(Traffic::PeersUtp);
-        if !utp && !relayed(Traffic::Dht) && !relayed(Traffic::UdpTrackers) {
+        let utp = utp.filter(|_| relayed(Traffic::PeersUtp));
+        if utp.is_none() && !relayed(Traffic::Dht) && !relayed(Traffic::UdpTrackers) {
             return None;
         }
         Some(Relay {
             // Who dials by uTP does not wait.
-            state: if utp {
+            state: if utp.is_some() {
                 State::Down { again: Time::ZERO, why: "it was not asked yet".to_owned() }
             } else {
                 State::Idle
@@ -82,7 +82,7 @@ impl Relay {
             failed: false,
             hosts: Hosts::new(entropy::fork(&seed, "hosts")),
             early: Vec::new(),
-            utp: utp.then(|| entropy::fork(&seed, "utp")),
+            utp: utp.map(|utp| utp.fork("relay")),
             wrapped: Vec::new(),
         })
     }
@@ -304,7 +304,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         let v4 = dialer.proxy().map_err(|why| why.to_string())?.is_ipv4();
         let any = if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = dialer.relayed(SocketAddr::new(any, 0)).map_err(|why| why.to_string())?;
-        let streams = utp.map(|seed| Streams::new(seed, utp_settings(v4)));
+        let streams = utp.map(|utp| Streams::new(utp.seed, within_header(utp.settings(), v4)));
         self.datagrams.add_relayed(&self.poll, socket, any, streams).map_err(|why| why.to_string())
     }
 
@@ -355,8 +355,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
 }
 
 /// Packets leave room for the header, and for the larger one of IPv6 if the proxy is spoken to by that.
-fn utp_settings(v4: bool) -> Settings {
-    let all = Settings::default();
+fn within_header(all: Settings, v4: bool) -> Settings {
     let outside = if v4 { all.most_packet_bytes_v4 } else { all.most_packet_bytes_v6 };
     let header = |ip| datagram::header_bytes(&Target::Addr(SocketAddr::new(ip, 1)));
     Settings {
@@ -390,7 +389,8 @@ mod tests {
 
     #[test]
     fn packets_leave_room_for_the_header() {
-        let sizes = |v4| (utp_settings(v4).most_packet_bytes_v4, utp_settings(v4).most_packet_bytes_v6);
+        let within = |v4| within_header(Settings::default(), v4);
+        let sizes = |v4| (within(v4).most_packet_bytes_v4, within(v4).most_packet_bytes_v6);
         assert_eq!([sizes(true), sizes(false)], [(1462, 1450), (1442, 1430)]);
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use piecemeal_engine::cx::{Carrier, ConnId, Goodbye, Sending};
 use piecemeal_metainfo::Time;
@@ -17,6 +18,7 @@ use super::relay::Relay;
 use super::{EngineLoop, SCRATCH_BYTES, to_owner};
 use crate::batch;
 use crate::driven::{Data, Front};
+use crate::entropy;
 use crate::net::{Traffic, Way};
 use crate::send::{Sent, SentEnd};
 
@@ -43,6 +45,27 @@ pub(super) enum End {
     Over,
     /// It is of no use any more.
     Broken,
+}
+
+/// What the streams of a socket begin with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UtpStart {
+    /// Their randomness.
+    pub(crate) seed: [u8; 32],
+    /// Whether they give way to all other traffic.
+    pub(crate) yields: bool,
+}
+
+impl UtpStart {
+    /// Another, with randomness of its own.
+    pub(super) fn fork(self, name: &str) -> UtpStart {
+        UtpStart { seed: entropy::fork(&self.seed, name), ..self }
+    }
+
+    pub(super) fn settings(self) -> Settings {
+        let all = Settings::default();
+        Settings { target_delay: if self.yields { all.target_delay } else { Duration::MAX }, ..all }
+    }
 }
 
 impl Streams {

@@ -72,7 +72,7 @@ pub struct Settings {
     pub most_packet_bytes_v4: usize,
     /// Bytes of the largest datagram over IPv6.
     pub most_packet_bytes_v6: usize,
-    /// How long packets may wait in queues because of us.
+    /// How long packets may wait in queues because of us. `Duration::MAX`: only losses hold us back, as they do TCP.
     pub target_delay: Duration,
     /// Timeouts in a row after which a peer is given up: eight take a little over a minute.
     pub most_timeouts: u32,

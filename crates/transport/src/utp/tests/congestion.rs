@@ -66,6 +66,25 @@ fn random_loss_is_borne() {
     }
 }
 
+/// The part of a path that TCP has beside uTP, between the 200th and the 300th second: TCP itself takes minutes to fill a
+/// long path after its first losses, by a packet each time there and back.
+fn left_to_tcp(settings: Settings, path: Path, tcp_first: bool) -> f64 {
+    let mut world = World::with(settings, path, 3);
+    world.ends[0].to_send = u64::MAX;
+    if tcp_first {
+        world.reno = Some(Reno::new());
+        world.run(10 * SECOND, |_| false);
+    }
+    world.connect();
+    world.run(20 * SECOND, |_| false);
+    world.reno.get_or_insert_with(Reno::new);
+    world.run(200 * SECOND, |_| false);
+    let before = world.reno.as_ref().expect("is there").delivered;
+    world.run(300 * SECOND, |_| false);
+    let tcp = (world.reno.as_ref().expect("is there").delivered - before) * 1500;
+    tcp as f64 / (world.paths[0].rate * 100) as f64
+}
+
 /// TCP keeps at least 80 % of the path, whether it comes later or was there before.
 #[test]
 fn others_go_first() {
@@ -81,22 +100,21 @@ fn others_go_first() {
     ];
     for (rate, delay, queue_ms, tcp_first) in table {
         let path = Path { rate, delay: delay * MILLI, queue: rate * queue_ms / 1000, ..Path::default() };
-        let mut world = World::new(path, 3);
-        world.ends[0].to_send = u64::MAX;
-        if tcp_first {
-            world.reno = Some(Reno::new());
-            world.run(10 * SECOND, |_| false);
-        }
-        world.connect();
-        world.run(20 * SECOND, |_| false);
-        world.reno.get_or_insert_with(Reno::new);
-        // TCP itself takes minutes to fill a long path after its first losses, by a packet each time there and back.
-        world.run(200 * SECOND, |_| false);
-        let before = world.reno.as_ref().expect("is there").delivered;
-        world.run(300 * SECOND, |_| false);
-        let tcp = (world.reno.as_ref().expect("is there").delivered - before) * 1500;
-        let part = tcp as f64 / (rate * 100) as f64;
-        assert!(part >= 0.8, "{rate} {queue_ms} {tcp_first}: {part} {:?}", world.ends[0].facts());
+        let part = left_to_tcp(Settings::default(), path, tcp_first);
+        assert!(part >= 0.8, "{rate} {queue_ms} {tcp_first}: {part}");
+    }
+}
+
+/// One that is told not to yield has its part, and leaves TCP the like of it.
+#[test]
+fn one_that_does_not_yield_shares() {
+    let settings = Settings { target_delay: Duration::MAX, ..Settings::default() };
+    for (rate, delay, queue_ms, tcp_first) in
+        [(1_250_000, 20, 300, true), (1_250_000, 20, 300, false), (5_000_000, 40, 200, true)]
+    {
+        let path = Path { rate, delay: delay * MILLI, queue: rate * queue_ms / 1000, ..Path::default() };
+        let part = left_to_tcp(settings, path, tcp_first);
+        assert!((0.2..=0.65).contains(&part), "{rate} {queue_ms} {tcp_first}: {part}");
     }
 }
 
