@@ -6,6 +6,7 @@ mod crc32c;
 pub mod dht;
 mod dice;
 pub mod filter;
+pub mod local;
 pub mod lsd;
 pub mod priority;
 pub mod swarms;

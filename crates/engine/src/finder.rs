@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use piecemeal_discovery::filter::Gate;
+use piecemeal_discovery::local::is_local;
 use piecemeal_discovery::tracker::{
     AnnounceFacts, FetchFailure, FetchId, Heard, Identity, Outcome, TrackerStatus, Trackers,
 };
 use piecemeal_metainfo::{InfoHash, PeerId, Time, TorrentId};
 use rand_core::Rng;
 
-use crate::controller::is_local;
 use crate::cx::{Cx, Goodbye, Net, News, Note, Road, Settings};
 use crate::outside::TRACKERS;
 use crate::peer::Hello;

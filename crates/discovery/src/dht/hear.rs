@@ -11,7 +11,8 @@ use piecemeal_wire::krpc::{self, Message, NodeId, Response};
 use super::asks::{Ask, AskId, Late, Purpose};
 use super::commands::Kind;
 use super::lookup::NODES_OF_AN_ANSWER;
-use super::{Dht, DhtOut, LookupId, News, id, net};
+use super::{Dht, DhtOut, LookupId, News, id};
+use crate::local::is_local;
 use crate::tracker::Family;
 
 impl Dht {
@@ -150,9 +151,9 @@ impl Dht {
         match &lookup.kind {
             Kind::Peers(_) => {
                 // A node of the wide world knows nothing of our local network.
-                let near = net::is_local(from.ip());
+                let near = is_local(from.ip());
                 let told = response.values.as_deref().unwrap_or_default().iter().copied();
-                let told: Vec<_> = told.filter(|peer| near || !net::is_local(peer.ip())).collect();
+                let told: Vec<_> = told.filter(|peer| near || !is_local(peer.ip())).collect();
                 let fresh = lookup.new_peers(&told);
                 if !fresh.is_empty() {
                     out.news.push(News::PeersFound { lookup: id, peers: fresh, round });

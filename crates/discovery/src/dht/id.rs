@@ -10,6 +10,7 @@ use rand_core::Rng;
 
 use super::net::{self, Net};
 use crate::crc32c::crc32c;
+use crate::local::is_local;
 
 /// Leading bits of an id that its address decides.
 const BOUND_BITS: u32 = 21;
@@ -28,7 +29,7 @@ pub enum Binding {
 /// How the id of a node at `ip` stands to BEP 42.
 pub fn binding(id: NodeId, ip: IpAddr) -> Binding {
     match is_bound(id, ip) {
-        _ if net::is_local(ip) => Binding::Local,
+        _ if is_local(ip) => Binding::Local,
         true => Binding::Fits,
         false => Binding::Differs,
     }
@@ -47,7 +48,7 @@ pub(super) fn bound_to(ip: IpAddr, rng: &mut (impl Rng + ?Sized)) -> NodeId {
 
 /// Whether a node at `ip` may have this id. At home everybody may have any.
 pub(super) fn is_bound(id: NodeId, ip: IpAddr) -> bool {
-    if net::is_local(ip) {
+    if is_local(ip) {
         return true;
     }
     let sum = checksum(ip, id.0[19]);
@@ -94,7 +95,7 @@ impl Ballot {
 
     /// `source` says that we are `ip`. The new address if this changes it.
     pub fn vote(&mut self, ip: IpAddr, source: SocketAddr) -> Option<IpAddr> {
-        if net::is_local(ip) || !net::can_be_sent_to(SocketAddr::new(ip, 1)) {
+        if is_local(ip) || !net::can_be_sent_to(SocketAddr::new(ip, 1)) {
             // How somebody of our own network sees us says nothing about how the world does.
             return None;
         }

@@ -7,6 +7,8 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use crate::local::is_local;
+
 /// A network, with its size in the low bits' place, so that a /16 and a /24 are never the same.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Net(u128);
@@ -36,14 +38,6 @@ fn alone(addr: SocketAddr) -> Net {
     };
     // Local addresses leave their upper bits alone: turning the port into them collides with no other network.
     Net(u128::from(ip) ^ u128::from(addr.port()) << 64 ^ 1 << 127)
-}
-
-/// Not of the internet: nobody's id can be bound to it (BEP 42).
-pub(super) fn is_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unique_local(),
-    }
 }
 
 /// Whether a datagram can go there at all.

@@ -19,6 +19,7 @@ use piecemeal_metainfo::Time;
 use piecemeal_wire::krpc::NodeId;
 
 use super::{id, net};
+use crate::local::is_local;
 
 /// Nodes of a bucket, and of an answer (BEP 5).
 pub(super) const K: usize = 8;
@@ -209,7 +210,7 @@ impl Table {
             }
             of_wide += usize::from(net::wide(node.addr) == wide);
         }
-        let alone = net::is_local(addr.ip());
+        let alone = is_local(addr.ip());
         of_wide >= wide_share(at) || (!alone && self.nodes().any(|node| node.addr.ip() == addr.ip()))
     }
 

@@ -40,7 +40,7 @@ use blame::Blame;
 use life::Life;
 use peers::Peers;
 use pex::Gossip;
-pub(crate) use pex::{believable, is_local};
+pub(crate) use pex::believable;
 use punch::Punches;
 use snapshot::Ledger;
 use warmth::Warmth;

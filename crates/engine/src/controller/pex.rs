@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use piecemeal_discovery::local::is_local;
 use piecemeal_metainfo::Time;
 use piecemeal_wire::pex::{PexFlags, PexMessage};
 
@@ -147,14 +148,6 @@ fn apart(peers: usize) -> Duration {
 /// Whether `addr` is of the wide world, or both are not.
 pub(super) fn same_reach(addr: IpAddr, peer: IpAddr) -> bool {
     !is_local(addr) || is_local(peer)
-}
-
-/// Loopback, link-local and private networks (RFC 1918, RFC 4193).
-pub(crate) fn is_local(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
-    }
 }
 
 #[cfg(test)]

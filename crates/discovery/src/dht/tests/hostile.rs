@@ -1,6 +1,7 @@
 //! Strangers who mean no good.
 
 use super::*;
+use crate::local::is_local;
 use proptest::prelude::*;
 
 fn forged(number: u32) -> SocketAddr {
@@ -69,7 +70,7 @@ fn an_answer_full_of_nodes_does_not_make_us_ask_them_all() {
     }
     one.pass(120 * SECOND);
     let asked: BTreeSet<SocketAddr> = one.out.datagrams.iter().map(|(to, _)| *to).collect();
-    assert!(asked.len() <= 17 && asked.iter().all(|addr| !net::is_local(addr.ip())), "{asked:?}");
+    assert!(asked.len() <= 17 && asked.iter().all(|addr| !is_local(addr.ip())), "{asked:?}");
     assert!(
         one.out.news.iter().any(|news| matches!(news, News::Done { lookup: done, .. } if *done == lookup))
     );
