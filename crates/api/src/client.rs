@@ -1,17 +1,18 @@
 //! A running engine, as a user interface sees it.
 
 use std::net::SocketAddr;
+use std::task::Waker;
 use std::time::Duration;
 
 use piecemeal_metainfo::TorrentId;
 use serde::{Deserialize, Serialize};
 
+use crate::cancel::Cancel;
 use crate::event::Event;
 use crate::filter::IpFilterStatus;
 use crate::refusal::Refusal;
 use crate::resolve::{ResolveRequest, Resolved};
 use crate::status::{Details, Mapping, Status};
-use crate::tools::Cancel;
 use crate::torrent::{AddTorrent, Content, Limits, Options};
 
 /// The torrents of a running engine: in this process, or behind a socket.
@@ -97,6 +98,10 @@ pub trait Client: Send + Sync {
 pub trait Events: Send {
     /// The next event; waits for it at most `wait`.
     fn next(&mut self, wait: Duration) -> Heard;
+
+    /// The next event, if there is one. [`Heard::Nothing`]: `waker`, that of the last call alone, is woken once when
+    /// there is something to hear. So who listens to several can sleep until one of them has news.
+    fn poll(&mut self, waker: &Waker) -> Heard;
 }
 
 /// What a listener got.

@@ -12,6 +12,7 @@
 //! in the name where the type does not say it.
 #![forbid(unsafe_code)]
 
+mod cancel;
 mod client;
 mod dht;
 mod doctor;
@@ -25,6 +26,7 @@ mod status;
 mod tools;
 mod torrent;
 
+pub use cancel::{Cancel, OnCancel};
 pub use client::{Client, Events, Farewell, Heard};
 pub use dht::{
     DhtAsk, DhtBinding, DhtFinding, DhtId, DhtKey, DhtNode, DhtRequest, DhtScrape, DhtSecret, DhtSign,
@@ -41,9 +43,9 @@ pub use status::{
     TrackerState, TrackerStatus, Trouble, TroubleKind,
 };
 pub use tools::{
-    AnnounceRequest, Cancel, CreateRequest, Created, Encryption, EngineOptions, FileState, FileVerdict,
-    Format, Phase, Progress, RunningTracker, Tools, TrackerAnswer, TrackerOptions, TrackerStats, Transports,
-    Verdict, VerifyRequest, Work,
+    AnnounceRequest, CreateRequest, Created, Encryption, EngineOptions, FileState, FileVerdict, Format,
+    Phase, Progress, RunningTracker, Tools, TrackerAnswer, TrackerOptions, TrackerStats, Transports, Verdict,
+    VerifyRequest, Work,
 };
 pub use torrent::{AddTorrent, Content, Limits, Options, Selection, Verify};
 

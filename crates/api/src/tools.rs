@@ -3,12 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use piecemeal_metainfo::{FileIndex, InfoHash, InfoHashV2};
 use serde::{Deserialize, Serialize};
 
+use crate::cancel::Cancel;
 use crate::client::Client;
 use crate::dht::{DhtFinding, DhtRequest, DhtSummary};
 use crate::doctor::{Diagnosis, DoctorRequest};
@@ -95,22 +95,6 @@ pub enum Phase {
     Scanning,
     /// Reading and hashing.
     Hashing,
-}
-
-/// A wish to stop, shared by clones. Once raised it stays.
-#[derive(Clone, Default, Debug)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// Asks the work to stop.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    /// Whether it was asked to.
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
 }
 
 /// A torrent to make.

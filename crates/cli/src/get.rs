@@ -182,7 +182,7 @@ fn fetch(
             Wish::Link(link) => {
                 let request =
                     ResolveRequest { peers: args.peers.clone(), ..ResolveRequest::new(link.text.clone()) };
-                fleet.seek(engine, &link, request, goal(args), stop.cancel())?;
+                fleet.seek(engine, &link, request, goal(args), stop)?;
             }
         }
     }

@@ -23,6 +23,8 @@ const BAR_STEPS: u64 = 1000;
 /// How often a line repeats itself while bytes move, and at most how often when a tenth is passed.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 const LINE_LEAST: Duration = Duration::from_secs(1);
+/// indicatif draws at most twenty times a second and leaves out what comes between; this long after it is drawn.
+const BARS_AGAIN: Duration = Duration::from_millis(100);
 /// Seeding is long and dull.
 const SEEDING_LINE_EVERY: Duration = Duration::from_secs(60);
 
@@ -90,32 +92,38 @@ impl Screen {
         }
     }
 
-    /// How the torrents stand now.
-    pub fn draw(&mut self, items: &[Item]) {
+    /// How the torrents stand now. Gives when they are to be drawn again although nothing happened.
+    pub fn draw(&mut self, items: &[Item]) -> Option<Instant> {
         match &mut self.style {
-            Style::Json => {}
+            Style::Json => None,
             Style::Lines(said) => {
                 said.resize(items.len().max(said.len()), None);
                 let now = self.started.elapsed();
+                let mut next = None;
                 for (item, said) in items.iter().zip(said) {
                     let is = match (&item.seek, &item.status) {
                         (Some(seek), _) => Said::seeking(now, seek.peers),
                         (None, Some(status)) => Said::of(now, status),
                         (None, None) => continue,
                     };
-                    if is.due(said.as_ref()) {
-                        *said = Some(is);
-                        self.err.line(&format!("{}: {}", item.name, describe(item)));
+                    match is.due(said.as_ref()) {
+                        Some(due) if due <= now => {
+                            *said = Some(is);
+                            self.err.line(&format!("{}: {}", item.name, describe(item)));
+                        }
+                        due => next = next.into_iter().chain(due).min(),
                     }
                 }
+                next.map(|next| self.started + next)
             }
             Style::Bars { all, bars } => {
                 while bars.len() < items.len() {
                     bars.push(all.add(ProgressBar::new(BAR_STEPS).with_style(bar_style())));
                 }
-                for (item, bar) in items.iter().zip(bars) {
-                    draw_bar(bar, item);
-                }
+                let drawn = items.iter().zip(bars).map(|(item, bar)| draw_bar(bar, item));
+                // All of them, not only until one changes.
+                let changed = drawn.fold(false, |any, changed| any | changed);
+                changed.then(|| Instant::now() + BARS_AGAIN)
             }
         }
     }
@@ -194,15 +202,16 @@ impl Said {
         Said { at, state: None, tenth: u64::from(peers), moved: 0 }
     }
 
-    /// Whether a line is worth reading: another state, another tenth, or some seconds of movement.
-    fn due(&self, last: Option<&Said>) -> bool {
-        let Some(last) = last else { return true };
-        let since = self.at.saturating_sub(last.at);
+    /// When a line is worth reading: another state, another tenth, or some seconds of movement. `None`: not as it is.
+    fn due(&self, last: Option<&Said>) -> Option<Duration> {
+        let Some(last) = last.filter(|last| last.state == self.state) else { return Some(self.at) };
         let seeding = self.state == Some(discriminant(&State::Seeding));
         let every = if seeding { SEEDING_LINE_EVERY } else { LINE_EVERY };
-        self.state != last.state
-            || (self.tenth != last.tenth && since >= LINE_LEAST)
-            || (self.moved != last.moved && since >= every)
+        if self.tenth != last.tenth {
+            Some(last.at + LINE_LEAST)
+        } else {
+            (self.moved != last.moved).then_some(last.at + every)
+        }
     }
 }
 
@@ -260,7 +269,8 @@ fn describe(item: &Item) -> String {
     }
 }
 
-fn draw_bar(bar: &ProgressBar, item: &Item) {
+/// True if there is something else to be seen than before.
+fn draw_bar(bar: &ProgressBar, item: &Item) -> bool {
     let position = match &item.status {
         None => 0,
         Some(status) => match status.state {
@@ -268,9 +278,12 @@ fn draw_bar(bar: &ProgressBar, item: &Item) {
             _ => steps(status.have_bytes, status.wanted_bytes),
         },
     };
-    bar.set_prefix(padded(&item.name));
+    let (prefix, message) = (padded(&item.name), describe(item));
+    let changed = bar.prefix() != prefix || bar.position() != position || bar.message() != message;
+    bar.set_prefix(prefix);
     bar.set_position(position);
-    bar.set_message(describe(item));
+    bar.set_message(message);
+    changed
 }
 
 fn bar_style() -> ProgressStyle {

@@ -7,14 +7,14 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use piecemeal_api::{AddTorrent, Cancel, Refusal, ResolveRequest, Resolved, Tools, TorrentId};
+use piecemeal_api::{AddTorrent, Refusal, ResolveRequest, Resolved, Tools, TorrentId};
 use piecemeal_metainfo::{InfoHashes, Magnet};
 
 use crate::args::Find;
 use crate::fail::Failure;
 use crate::get::{reach_options, say_filter};
 use crate::host::Host;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Last};
 use crate::progress::Screen;
 use crate::source::Torrent;
 use crate::text;
@@ -78,12 +78,12 @@ impl Fleet {
         link: &Link,
         request: ResolveRequest,
         goal: Goal,
-        cancel: &Cancel,
+        stop: &Interrupt,
     ) -> Result<usize, Failure> {
-        let (client, cancel) = (self.engines[engine].client.clone(), cancel.clone());
+        let (client, cancel) = (self.engines[engine].client.clone(), stop.cancel().clone());
         let (tell, answer) = sync_channel(1);
-        // Nobody listens any more: the command is over.
-        let wait = move || drop(tell.send(client.resolve(request, &cancel)));
+        let tell = Last::new(tell, stop.waker());
+        let wait = move || tell.say(client.resolve(request, &cancel));
         let started = thread::Builder::new().name("resolve".to_owned()).spawn(wait);
         started.map_err(|why| {
             Failure::failed("threads", crate::source::reason(&why), "raise the limit, and try again")
@@ -134,10 +134,10 @@ impl Fleet {
         host: &mut Host,
         stop: &Interrupt,
     ) -> Result<Resolved, Failure> {
-        let began = Instant::now();
+        let give_up = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
-            self.turn(host)?;
-            self.screen.draw(&self.items);
+            let more = self.turn(host, stop)?;
+            let redraw = self.screen.draw(&self.items);
             if let Some((_, resolved)) = self.resolved() {
                 return Ok(resolved);
             }
@@ -148,13 +148,17 @@ impl Fleet {
             if stop.count() > 0 {
                 return Err(Failure::Interrupted);
             }
-            if let Some(timeout) = timeout.filter(|timeout| began.elapsed() >= *timeout) {
-                let wrong = format_args!("no peer gave the torrent's description in {}", span(timeout));
+            if give_up.is_some_and(|give_up| Instant::now() >= give_up) {
+                let waited = span(timeout.unwrap_or_default());
+                let wrong = format_args!("no peer gave the torrent's description in {waited}");
                 return Err(Failure::failed(
                     &item.name,
                     wrong,
                     "name a peer with --peer, or try again later",
                 ));
+            }
+            if !more {
+                stop.sleep(redraw.into_iter().chain(give_up).min());
             }
         }
     }
@@ -182,7 +186,7 @@ pub fn resolve(
     let engine = fleet.start(tools, &reach_options(&find.reach, host))?;
     say_filter(&fleet, &*fleet.engines[engine].client);
     let result = fleet
-        .seek(engine, link, request, Goal::Complete, stop.cancel())
+        .seek(engine, link, request, Goal::Complete, stop)
         .and_then(|_| fleet.wait_for_torrent(find.timeout, host, stop));
     fleet.leave(host, stop);
     result

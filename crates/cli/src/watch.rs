@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
+use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,14 +19,12 @@ use piecemeal_metainfo::InfoHashes;
 use crate::args::SeedGoal;
 use crate::fail::Failure;
 use crate::host::Host;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Last};
 use crate::progress::Screen;
 use crate::seek::Seek;
 use crate::text;
 use crate::units::many;
 
-/// How long one turn of the loop waits for news: short enough that Ctrl-C seems instant.
-const TURN: Duration = Duration::from_millis(100);
 /// Events taken in one turn before the screen is drawn: a few seconds' worth of pieces.
 const EVENTS_A_TURN: usize = 1024;
 /// What engines get for their farewell. With `GRACE`, below the five seconds promised to who pressed Ctrl-C.
@@ -143,7 +142,8 @@ impl Fleet {
         Ok(self.items.len() - 1)
     }
 
-    /// Listens and draws until all is done. With `patience`, gives up when no torrent moves for that long.
+    /// Listens and draws until all is done. With `patience`, gives up when no torrent moves for that long. Sleeps while
+    /// there is no news and nothing is due.
     pub fn watch(
         &mut self,
         host: &mut Host,
@@ -152,8 +152,8 @@ impl Fleet {
     ) -> Result<End, Failure> {
         let mut moved = (Instant::now(), 0);
         loop {
-            self.turn(host)?;
-            self.screen.draw(&self.items);
+            let more = self.turn(host, stop)?;
+            let redraw = self.screen.draw(&self.items);
             if let Some((at, resolved)) = self.resolved() {
                 return Ok(End::Resolved(at, Box::new(resolved)));
             }
@@ -167,17 +167,21 @@ impl Fleet {
             if sum != moved.1 {
                 moved = (Instant::now(), sum);
             }
-            if patience.is_some_and(|patience| moved.0.elapsed() > patience) {
-                let names: Vec<_> =
-                    self.items.iter().filter(|item| !item.ended()).map(|item| &*item.name).collect();
-                let wrong = format_args!("nothing moved for {} s", patience.unwrap_or_default().as_secs());
-                return Err(Failure::failed(
-                    names.join(", "),
-                    wrong,
-                    "see whether something blocks the loopback",
-                ));
+            let give_up = patience.and_then(|patience| moved.0.checked_add(patience));
+            if give_up.is_some_and(|give_up| Instant::now() >= give_up) {
+                return Err(self.stuck(patience.unwrap_or_default()));
+            }
+            if !more {
+                let goals = self.items.iter().filter_map(Item::due);
+                stop.sleep(goals.chain(redraw).chain(give_up).min());
             }
         }
+    }
+
+    fn stuck(&self, patience: Duration) -> Failure {
+        let names: Vec<_> = self.items.iter().filter(|item| !item.ended()).map(|item| &*item.name).collect();
+        let wrong = format_args!("nothing moved for {} s", patience.as_secs());
+        Failure::failed(names.join(", "), wrong, "see whether something blocks the loopback")
     }
 
     /// Shuts all engines down at once and waits for them, until a second Ctrl-C or five seconds at most.
@@ -190,15 +194,15 @@ impl Fleet {
         if stop.count() == 1 {
             host.err.line("piecemeal: saying goodbye; Ctrl-C again to leave at once");
         }
-        let (done, left) = mpsc::channel();
         let asked = engines.len();
+        let (done, left) = mpsc::sync_channel(asked);
         for engine in engines {
-            let done = done.clone();
+            let done = Last::new(done.clone(), stop.waker());
             // A thread of its own, so that a second Ctrl-C need not wait for it. Not started: dropped, which ends it.
             let farewell = move || {
                 let farewell = engine.client.shutdown(FAREWELL);
                 drop(engine);
-                let _ = done.send(farewell);
+                done.say(farewell);
             };
             let _ = thread::Builder::new().name("farewell".to_owned()).spawn(farewell);
         }
@@ -206,23 +210,29 @@ impl Fleet {
         wait_for(asked, &left, host, stop);
     }
 
-    /// Hears what there is to hear, for a tenth of a second at least.
-    pub fn turn(&mut self, host: &mut Host) -> Result<(), Failure> {
-        let share = TURN / u32::try_from(self.engines.len()).unwrap_or(1).max(1);
+    /// Hears what there is to hear, without waiting; true if there may be more. If not, the sleep of `stop` ends when
+    /// there is something again.
+    pub fn turn(&mut self, host: &mut Host, stop: &Interrupt) -> Result<bool, Failure> {
+        let waker = stop.waker();
+        let mut more = false;
         for index in 0..self.engines.len() {
-            let mut wait = share;
-            for _ in 0..EVENTS_A_TURN {
-                match self.engines[index].events.next(std::mem::take(&mut wait)) {
-                    Heard::Event(event) => self.hear(index, event, host)?,
-                    Heard::Nothing => break,
-                    Heard::Closed => {
-                        self.closed(index);
-                        break;
-                    }
+            more |= self.listen(index, &waker, host)?;
+        }
+        Ok(more)
+    }
+
+    fn listen(&mut self, engine: usize, waker: &Waker, host: &mut Host) -> Result<bool, Failure> {
+        for _ in 0..EVENTS_A_TURN {
+            match self.engines[engine].events.poll(waker) {
+                Heard::Event(event) => self.hear(engine, event, host)?,
+                Heard::Nothing => return Ok(false),
+                Heard::Closed => {
+                    self.closed(engine);
+                    return Ok(false);
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn hear(&mut self, engine: usize, event: Event, host: &mut Host) -> Result<(), Failure> {
@@ -320,6 +330,18 @@ impl Item {
         let (SeedGoal { seed_ratio, seed_time }, elapsed) = goal;
         let ratio = self.status.as_ref().map_or(0.0, Status::ratio);
         seed_ratio.is_some_and(|wanted| ratio >= wanted) || seed_time.is_some_and(|wanted| elapsed >= wanted)
+    }
+
+    /// When it ends without anything happening, if it does.
+    fn due(&self) -> Option<Instant> {
+        match (&self.course, self.goal) {
+            (Course::Complete(since), Goal::Seed(SeedGoal { seed_time: Some(wanted), .. }))
+                if !self.ended() =>
+            {
+                since.checked_add(wanted)
+            }
+            _ => None,
+        }
     }
 
     /// From here on its goal is to upload.
@@ -469,7 +491,7 @@ fn wait_for(asked: usize, left: &mpsc::Receiver<piecemeal_api::Farewell>, host: 
     let until = Instant::now() + FAREWELL + GRACE;
     let mut waiting = asked;
     while waiting > 0 && stop.count() < 2 && Instant::now() < until {
-        match left.recv_timeout(TURN / 2) {
+        match left.try_recv() {
             Ok(farewell) => {
                 waiting -= 1;
                 if farewell.unsaved > 0 {
@@ -478,8 +500,8 @@ fn wait_for(asked: usize, left: &mpsc::Receiver<piecemeal_api::Farewell>, host: 
                         .line(&format!("piecemeal: {} torrent(s): resume facts {text}", farewell.unsaved));
                 }
             }
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            Err(mpsc::TryRecvError::Empty) => stop.sleep(Some(until)),
+            Err(mpsc::TryRecvError::Disconnected) => return,
         }
     }
 }

@@ -68,20 +68,23 @@ impl Events for EventStream {
     fn next(&mut self, wait: Duration) -> Heard {
         self.queue.next(wait)
     }
+
+    fn poll(&mut self, waker: &Waker) -> Heard {
+        let mut waiting = lock(&self.queue.inside);
+        let heard = waiting.take();
+        waiting.waker = (heard == Heard::Nothing).then(|| waker.clone());
+        heard
+    }
 }
 
 impl Stream for EventStream {
     type Item = Event;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        let mut waiting = lock(&self.queue.inside);
-        match waiting.take() {
+        match self.get_mut().poll(context.waker()) {
             Heard::Event(event) => Poll::Ready(Some(event)),
             Heard::Closed => Poll::Ready(None),
-            Heard::Nothing => {
-                waiting.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
+            Heard::Nothing => Poll::Pending,
         }
     }
 }
@@ -225,8 +228,16 @@ mod tests {
             (poll(), poll(), poll()),
             (Poll::Ready(Some(piece(1))), Poll::Ready(Some(piece(2))), Poll::Pending)
         );
-        hub.close();
+        // The same without a future.
+        hub.send([piece(3), piece(4)]);
         assert_eq!(count.0.load(Ordering::Relaxed), 2);
-        assert_eq!(poll(), Poll::Ready(None));
+        let mut poll = || Events::poll(&mut stream, &waker);
+        assert_eq!((poll(), poll()), (Heard::Event(piece(3)), Heard::Event(piece(4))));
+        hub.send([piece(5)]);
+        assert_eq!(count.0.load(Ordering::Relaxed), 2, "who was given something looks again by itself");
+        assert_eq!((poll(), poll()), (Heard::Event(piece(5)), Heard::Nothing));
+        hub.close();
+        assert_eq!(count.0.load(Ordering::Relaxed), 3);
+        assert_eq!(poll(), Heard::Closed);
     }
 }

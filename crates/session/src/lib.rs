@@ -39,6 +39,7 @@ mod table;
 #[cfg(test)]
 mod test_kit;
 pub mod tools;
+mod wait;
 mod ways;
 mod words;
 

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use piecemeal_api::Event;
 use piecemeal_engine::cx::News;
 use piecemeal_metainfo::{InfoHashes, TorrentId};
@@ -31,7 +31,7 @@ pub(crate) enum Told {
 pub(crate) struct Seek {
     hashes: InfoHashes,
     name: String,
-    to: SyncSender<Told>,
+    to: Sender<Told>,
 }
 
 /// All of them; as many as callers wait.
@@ -45,8 +45,8 @@ impl Seeks {
         id: TorrentId,
         hashes: InfoHashes,
         name: String,
-    ) -> (Receiver<Told>, SyncSender<Told>, Event) {
-        let (to, told) = sync_channel(TOLD_MAX);
+    ) -> (Receiver<Told>, Sender<Told>, Event) {
+        let (to, told) = bounded(TOLD_MAX);
         let seek = Seek { hashes, name, to: to.clone() };
         let event = seek.event(id, 0, 0);
         self.0.insert(id, seek);

@@ -23,6 +23,8 @@ const VERIFY_BYTES: u64 = 64 << 20;
 const STACK_BYTES: u64 = 2 << 20;
 /// An engine may wake so often in a second.
 const WAKES_A_SECOND: f64 = 10.0;
+/// And the command around it, which has a little to say now and then.
+const COMMAND_WAKES_A_SECOND: f64 = 1.0;
 /// How long an idle engine is watched.
 const WATCH: Duration = Duration::from_secs(10);
 /// Everything that starting leaves to be done is done then.
@@ -182,8 +184,11 @@ fn idle_alone(stage: &Stage<'_>) -> Result<String> {
     let from = stage.dir.join("from");
     link(&stage.content(&content)?, &from)?;
     let pair = start(stage, Client::Piecemeal, &from, None, content.piece_length)?;
-    let (engine, note) = watch(pair.seed.running.pid())?;
-    if engine > 0 { bail!("nothing is due, yet the engine woke; {note}") } else { Ok(note) }
+    let woke = watch(pair.seed.running.pid())?;
+    if woke.engine + woke.command > 0 {
+        bail!("nothing is due, yet it woke; {}", woke.note);
+    }
+    Ok(woke.note)
 }
 
 /// Complete on both sides and connected: keep-alives and rounds of choking, no more.
@@ -194,13 +199,29 @@ fn idle_with_a_peer(stage: &Stage<'_>) -> Result<String> {
     let mut pair = start(stage, Client::Piecemeal, &from, Some(&to), content.piece_length)?;
     let leech = pair.leech.as_mut().context("a leech")?;
     leech.finish(Duration::from_secs(30))?;
-    let (engine, note) = watch(pair.seed.running.pid())?;
-    if engine as f64 > WAKES_A_SECOND * WATCH.as_secs_f64() { bail!("{note}") } else { Ok(note) }
+    let mut notes = Vec::new();
+    for (name, running) in [("seed", &pair.seed.running), ("get", &leech.running)] {
+        let woke = watch(running.pid())?;
+        let many = |wakes: u64, a_second: f64| wakes as f64 > a_second * WATCH.as_secs_f64();
+        if many(woke.engine, WAKES_A_SECOND) || many(woke.command, COMMAND_WAKES_A_SECOND) {
+            bail!("{name} {}", woke.note);
+        }
+        notes.push(format!("{name} {}", woke.note));
+    }
+    Ok(notes.join("; "))
 }
 
-/// How often the engine's threads wake in a while, and a line about all threads. The main thread is the command's, not
-/// the engine's: it looks for Ctrl-C and draws.
-fn watch(pid: u32) -> Result<(u64, String)> {
+/// How often a process woke in a while.
+struct Woke {
+    /// The threads of the engine.
+    engine: u64,
+    /// The main thread, which is the command's: it hears events and Ctrl-C, and draws.
+    command: u64,
+    /// A line about all threads.
+    note: String,
+}
+
+fn watch(pid: u32) -> Result<Woke> {
     thread::sleep(SETTLE);
     let before = threads(pid)?;
     thread::sleep(WATCH);
@@ -218,5 +239,6 @@ fn watch(pid: u32) -> Result<(u64, String)> {
         .collect();
     let seconds = WATCH.as_secs();
     let command: u64 = own.iter().map(|thread| woke(thread)).sum();
-    Ok((total, format!("in {seconds} s: engine {total} wakes ({}), command {command}", busy.join(", "))))
+    let note = format!("in {seconds} s: engine {total} wakes ({}), command {command}", busy.join(", "));
+    Ok(Woke { engine: total, command, note })
 }

@@ -275,6 +275,33 @@ fn lines_where_there_is_no_terminal() {
 }
 
 #[test]
+fn who_draws_says_when_to_draw_again() {
+    let downloading = |have| [item("film", status(State::Downloading, have))];
+    let (plain, _, err) = host(Bars::Off);
+    let mut screen = Screen::new(&plain, false);
+    assert_eq!(screen.draw(&downloading(0)), None, "said, and nothing is left to say");
+    // Less than a tenth: said when it is time, and not drawn for it before.
+    let due = screen.draw(&downloading(MIB)).unwrap();
+    let early = LINE_EVERY - Duration::from_secs(1);
+    assert!(due <= Instant::now() + LINE_EVERY && due >= screen.started + early);
+    assert_eq!(screen.draw(&downloading(MIB)), Some(due), "however often it is drawn");
+    assert!(screen.draw(&downloading(70 * MIB)).unwrap() < due, "a tenth is said sooner");
+    assert_eq!(screen.draw(&downloading(0)), None, "as it was");
+    assert_eq!(err.take().lines().count(), 1);
+
+    let paper = Paper::new(80);
+    let (terminal, _, _) = host(bars(&paper));
+    let mut screen = Screen::new(&terminal, false);
+    assert!(screen.draw(&downloading(0)).is_some(), "indicatif may have left it out");
+    assert_eq!(screen.draw(&downloading(0)), None, "drawn once more, and that is enough");
+    let two = [MIB, 0].map(|have| item("film", status(State::Downloading, have)));
+    assert!(screen.draw(&two).is_some() && screen.draw(&two).is_none());
+
+    let mut json = Screen::new(&terminal, true);
+    assert_eq!(json.draw(&downloading(0)), None);
+}
+
+#[test]
 fn when_a_line_is_worth_reading() {
     let s = Duration::from_secs;
     let down = |mib| status(State::Downloading, mib * MIB);
@@ -283,7 +310,8 @@ fn when_a_line_is_worth_reading() {
         Status { totals, ..status(State::Seeding, 700 * MIB) }
     };
     let check = |bytes| status(State::Checking { checked_bytes: bytes, check_bytes: 100 }, 0);
-    assert!(Said::of(s(0), &down(0)).due(None), "the first");
+    let worth_at = |is: Said, last: Option<&Said>| is.due(last).is_some_and(|due| due <= is.at);
+    assert!(worth_at(Said::of(s(0), &down(0)), None), "the first");
     for (before, after, at, worth) in [
         (down(0), down(0), s(3600), false),
         (down(0), down(1), LINE_EVERY - Duration::from_millis(1), false),
@@ -299,15 +327,15 @@ fn when_a_line_is_worth_reading() {
         (up(1), up(1), s(1 << 20), false),
     ] {
         let said = Said::of(s(0), &before);
-        assert_eq!(Said::of(at, &after).due(Some(&said)), worth, "{:?} after {at:?}", after.state);
+        assert_eq!(worth_at(Said::of(at, &after), Some(&said)), worth, "{:?} after {at:?}", after.state);
     }
     let link = |at, peers| Said::seeking(at, peers);
     for (peers, at, worth) in
         [(0, s(3600), false), (1, LINE_LEAST, true), (1, LINE_LEAST - Duration::from_millis(1), false)]
     {
-        assert_eq!(link(at, peers).due(Some(&link(s(0), 0))), worth, "{peers} after {at:?}");
+        assert_eq!(worth_at(link(at, peers), Some(&link(s(0), 0))), worth, "{peers} after {at:?}");
     }
-    assert!(Said::of(s(0), &down(0)).due(Some(&link(s(0), 3))), "now it is known what it is");
+    assert!(worth_at(Said::of(s(0), &down(0)), Some(&link(s(0), 3))), "now it is known what it is");
 }
 
 #[test]

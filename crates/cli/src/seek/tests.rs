@@ -22,6 +22,8 @@ enum Fate {
     Refused(Refusal),
     /// Nothing, until cancelled.
     Waits,
+    /// Nothing, and its engine says goodbye for as long as it may.
+    Clings,
 }
 
 /// An engine that finds links and has what is added at once.
@@ -31,6 +33,7 @@ struct Engine {
     asked: Arc<Mutex<Vec<ResolveRequest>>>,
     added: Arc<Mutex<Vec<AddTorrent>>>,
     left: Arc<Mutex<u32>>,
+    stayed: Arc<Mutex<bool>>,
 }
 
 struct Silence(Vec<Event>);
@@ -44,6 +47,10 @@ impl Events for Silence {
                 Heard::Nothing
             }
         }
+    }
+    fn poll(&mut self, _: &std::task::Waker) -> Heard {
+        // Nothing more will come, so nobody need be woken.
+        self.0.pop().map_or(Heard::Nothing, Heard::Event)
     }
 }
 
@@ -59,7 +66,7 @@ impl Client for Engine {
         match self.fate.clone() {
             Fate::Found(resolved) => Ok(resolved),
             Fate::Refused(refusal) => Err(refusal),
-            Fate::Waits => {
+            Fate::Waits | Fate::Clings => {
                 while !cancel.is_cancelled() {
                     std::thread::sleep(Duration::from_millis(5));
                 }
@@ -123,8 +130,13 @@ impl Client for Engine {
     fn listening(&self) -> Vec<SocketAddr> {
         vec!["127.0.0.1:1".parse().unwrap()]
     }
-    fn shutdown(&self, _: Duration) -> Farewell {
+    fn shutdown(&self, deadline: Duration) -> Farewell {
         *self.left.lock().unwrap() += 1;
+        if let Fate::Clings = self.fate {
+            // As one whose trackers do not answer: who asked twice does not wait for it.
+            std::thread::sleep(deadline);
+            *self.stayed.lock().unwrap() = true;
+        }
         Farewell::default()
     }
     fn details(&self, id: TorrentId) -> Result<Details, Refusal> {
@@ -199,11 +211,19 @@ struct Ran {
     added: Vec<AddTorrent>,
     /// Engines that were told to leave.
     left: u32,
+    /// One of them had all the time that it may have.
+    stayed: bool,
 }
 
-/// Runs a command in a directory; interrupted after two seconds.
+/// Runs a command in a directory; interrupted after two seconds, and again when it is about to leave.
 fn run(fate: Fate, dir: &Path, args: &[&str]) -> Ran {
-    let engine = Engine { fate, asked: Arc::default(), added: Arc::default(), left: Arc::default() };
+    let engine = Engine {
+        fate,
+        asked: Arc::default(),
+        added: Arc::default(),
+        left: Arc::default(),
+        stayed: Arc::default(),
+    };
     let (out, err) = (Ink::default(), Ink::default());
     let mut host = Host {
         out: Box::new(out.clone()),
@@ -214,17 +234,24 @@ fn run(fate: Fate, dir: &Path, args: &[&str]) -> Ran {
         state_dir: None,
     };
     let stop = Arc::new(Interrupt::default());
-    let raise = stop.clone();
+    let (raise, said) = (stop.clone(), err.clone());
     std::thread::spawn(move || {
         std::thread::sleep(Duration::from_secs(2));
+        raise.raise();
+        while !said.read().contains("Ctrl-C again") {
+            std::thread::sleep(Duration::from_millis(5));
+            if Arc::strong_count(&raise) == 1 {
+                return;
+            }
+        }
         raise.raise();
     });
     let args = ["piecemeal"].iter().chain(args).map(std::ffi::OsString::from);
     let code = crate::run(args, &engine, &mut host, &stop);
     let asked = engine.asked.lock().unwrap().clone();
     let added = engine.added.lock().unwrap().clone();
-    let left = *engine.left.lock().unwrap();
-    Ran { code, out: out.read(), err: err.read(), asked, added, left }
+    let (left, stayed) = (*engine.left.lock().unwrap(), *engine.stayed.lock().unwrap());
+    Ran { code, out: out.read(), err: err.read(), asked, added, left, stayed }
 }
 
 fn link(rest: &str) -> String {
@@ -302,6 +329,19 @@ fn get_says_in_one_line_why_not() {
         assert_eq!((ran.code, ran.left), (code, 0), "{args:?}: {line}");
         assert!(line.contains(word), "{args:?}: {line}");
     }
+}
+
+#[test]
+fn a_second_wish_to_stop_does_not_wait_for_the_farewell() {
+    let dir = tempfile::tempdir().unwrap();
+    let ran = run(Fate::Clings, dir.path(), &["get", &link("")]);
+    assert_eq!((ran.code, ran.left, ran.stayed), (INTERRUPTED, 1, false));
+    assert!(
+        ran.err
+            .ends_with("piecemeal: saying goodbye; Ctrl-C again to leave at once\npiecemeal: interrupted\n"),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]

@@ -4,9 +4,9 @@
 //! engine's; the torrent is judged by the same functions as one that comes as a file.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender};
 use piecemeal_api::{Cancel, Refusal, ResolveRequest, Resolved, Selection};
 use piecemeal_engine::cx::{Change, Command, Seeking};
 use piecemeal_metainfo::{FileIndex, Magnet, Metainfo, TorrentId};
@@ -16,9 +16,8 @@ use piecemeal_shell::net::{Dialer, Traffic};
 use super::{Session, lock};
 use crate::add;
 use crate::seeks::Told;
+use crate::wait::{Missed, Stop};
 
-/// How often the wish to stop is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Who gives up waits so long for the trackers to hear of it.
 const LAST_WORD: Duration = Duration::from_secs(1);
 /// Host names of a link that are looked up, one after the other: more are nobody's peers.
@@ -93,20 +92,20 @@ impl Session {
         told: &Receiver<Told>,
         cancel: &Cancel,
     ) -> Result<(std::sync::Arc<[u8]>, Vec<SocketAddr>), Refusal> {
-        while !cancel.is_cancelled() {
-            match told.recv_timeout(LOOK_EVERY) {
+        let stop = Stop::of(cancel);
+        loop {
+            match stop.hear(told, None) {
                 Ok(Told::Found(info, known)) => return Ok((info, known)),
                 Ok(Told::Peers(peers)) => {
                     self.engine()?.command(Command::Change(id, Change::AddPeers(peers)));
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(Told::Gone) | Err(RecvTimeoutError::Disconnected) => {
+                Err(Missed::Cancelled) => return Err(Refusal::Cancelled),
+                Ok(Told::Gone) | Err(Missed::Gone | Missed::Late) => {
                     drop(self.engine()?);
                     return Err(Refusal::Bug { what: "the search for a magnet link's torrent ended".into() });
                 }
             }
         }
-        Err(Refusal::Cancelled)
     }
 }
 
@@ -121,7 +120,7 @@ fn wait_for_last_word(told: &Receiver<Told>) {
 }
 
 /// The life of a thread that may wait for name servers, and ends when nobody listens.
-fn look_up(dialer: &Dialer, names: Vec<(String, u16)>, to: SyncSender<Told>) {
+fn look_up(dialer: &Dialer, names: Vec<(String, u16)>, to: Sender<Told>) {
     for (host, port) in names {
         let found = dialer.resolve(Traffic::PeersTcp, &host);
         let found =
@@ -251,7 +250,7 @@ mod tests {
         // What is no address is a name, and is judged when it is looked up.
         for name in ["localhost", "127.1"] {
             assert_eq!(link(&format!("&x.pe={name}:6881")).names, [(name.to_owned(), 6881)]);
-            let (to, told) = std::sync::mpsc::sync_channel(1);
+            let (to, told) = crossbeam_channel::bounded(1);
             look_up(&Dialer::new(Policy::default()), vec![(name.to_owned(), 6881)], to);
             assert!(matches!(told.try_recv(), Ok(Told::Peers(peers)) if peers.is_empty()), "{name}");
         }

@@ -5,9 +5,9 @@
 //! `wire::tracker`'s.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use piecemeal_api::{AnnounceRequest, Cancel, EngineOptions, Refusal, TrackerAnswer};
 use piecemeal_discovery::tracker::{Family, Fetch, FetchFailure, FetchId};
 use piecemeal_metainfo::{InfoHash, Metainfo, TorrentId};
@@ -17,12 +17,11 @@ use piecemeal_shell::{entropy, http};
 use piecemeal_wire::peer_id::own_peer_id;
 use piecemeal_wire::tracker::{self as wire, AnnounceReply, Event, ScrapeReply, announce_url, scrape_url};
 
+use crate::wait::Stop;
 use crate::{ways, words};
 
 /// Of the whole time, at most this is kept for leaving again.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// How long a wish to stop may go unnoticed.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Who wants to stop waits this long at most for trackers to hear it.
 const HASTY_FAREWELL: Duration = Duration::from_secs(1);
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -113,7 +112,7 @@ impl Round {
         let urls: Vec<String> =
             meta.trackers().concat().into_iter().filter(|url| seen.insert(url.clone())).collect();
         // Room for all answers to both questions, so that no thread ever waits for us.
-        let (to, replies) = sync_channel(4 * urls.len() + 1);
+        let (to, replies) = bounded(4 * urls.len() + 1);
         let dialer = Dialer::new(ways::policy(&request.net)?);
         let http = http::Client::start(dialer.clone(), USER_AGENT, mailbox(to.clone()))
             .map_err(|why| system("the HTTP client", &why))?;
@@ -158,16 +157,11 @@ impl Round {
         cancel: &Cancel,
         mut heard: impl FnMut(FetchId, Result<Vec<u8>, FetchFailure>),
     ) {
-        while !asked.is_empty() && !cancel.is_cancelled() {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.replies.recv_timeout(left.min(LOOK_EVERY)) {
-                Ok((id, result)) => {
-                    if asked.remove(&id) {
-                        heard(id, result);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) if !left.is_zero() => {}
-                Err(_) => return,
+        let stop = Stop::of(cancel);
+        while !asked.is_empty() {
+            let Ok((id, result)) = stop.hear(&self.replies, Some(until)) else { return };
+            if asked.remove(&id) {
+                heard(id, result);
             }
         }
     }
@@ -180,7 +174,7 @@ impl Round {
     }
 }
 
-fn mailbox(to: SyncSender<Reply>) -> http::Reply {
+fn mailbox(to: Sender<Reply>) -> http::Reply {
     Box::new(move |_, id, result| match to.try_send((id, result)) {
         Ok(()) | Err(TrySendError::Disconnected(_)) => {}
         Err(TrySendError::Full(_)) => debug_assert!(false, "more answers than questions"),

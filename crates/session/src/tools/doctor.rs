@@ -12,10 +12,9 @@ use piecemeal_api::{
 use piecemeal_shell::net::{self, Dialer, Traffic};
 
 use super::dht;
+use crate::wait::{Nudge, Stop};
 use crate::{Session, nodes, ways, words};
 
-/// How long a wish to stop may go unnoticed.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The longest that one node, and the proxy, is waited for.
 const PATIENCE_S: u32 = 5;
 /// The engine has nobody to take leave of but a router.
@@ -184,14 +183,15 @@ fn proxy_state(dialer: &Dialer, place: String, kind: ProxyKind, options: &Engine
 
 /// Waits until the router gave a port, or said no.
 fn mapping(events: &mut impl Events, until: Instant, cancel: &Cancel) -> Option<Mapping> {
-    while Instant::now() < until && !cancel.is_cancelled() {
-        match events.next(LOOK_EVERY) {
+    let (stop, news) = (Stop::of(cancel), Nudge::new());
+    loop {
+        match events.poll(news.waker()) {
             Heard::Event(Event::Mapping { mapping }) => return mapping,
+            Heard::Event(_) => {}
             Heard::Closed => return None,
-            Heard::Event(_) | Heard::Nothing => {}
+            Heard::Nothing => stop.nudged(&news, Some(until)).ok()?,
         }
     }
-    None
 }
 
 fn reachable(listening: &[std::net::SocketAddr], mapping: Option<&Mapping>) -> &'static str {

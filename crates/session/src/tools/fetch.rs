@@ -1,27 +1,26 @@
 //! Fetching a .torrent file over HTTP.
 
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use crossbeam_channel::bounded;
 use piecemeal_api::{Cancel, NetOptions, Refusal};
 use piecemeal_metainfo::bencode::Limits;
 use piecemeal_shell::http;
 use piecemeal_shell::net::Dialer;
 
+use crate::wait::{Missed, Stop};
 use crate::ways::policy;
 
 /// From the first look-up to the last byte: a large torrent over a slow line.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a wish to stop may go unnoticed.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Fetches a .torrent file over http or https, at most as large as one that parses, within a minute.
 ///
 /// # Errors
 /// The way named makes no sense, the address is none, nobody is there, the answer is too large or no 200, or the caller asked to stop.
 pub fn fetch_torrent(url: &str, net: &NetOptions, cancel: &Cancel) -> Result<Vec<u8>, Refusal> {
-    let (done, result) = sync_channel(1);
+    let (done, result) = bounded(1);
     let (its, policy) = (url.to_owned(), policy(net)?);
     let fetch = move || {
         // Nobody listens any more if the caller asked to stop.
@@ -33,15 +32,10 @@ pub fn fetch_torrent(url: &str, net: &NetOptions, cancel: &Cancel) -> Result<Vec
         reason: crate::words::reason(&why),
     })?;
     let failed = |reason: String| Refusal::Network { url: url.to_owned(), reason };
-    loop {
-        if cancel.is_cancelled() {
-            return Err(Refusal::Cancelled);
-        }
-        match result.recv_timeout(LOOK_EVERY) {
-            Ok(result) => return result.map_err(|why| failed(why.to_string())),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Err(failed("the request died of a bug".into())),
-        }
+    match Stop::of(cancel).hear(&result, None) {
+        Ok(result) => result.map_err(|why| failed(why.to_string())),
+        Err(Missed::Cancelled) => Err(Refusal::Cancelled),
+        Err(Missed::Gone | Missed::Late) => Err(failed("the request died of a bug".into())),
     }
 }
 

@@ -4,18 +4,17 @@
 //! nobody waits for it any more.
 
 use std::net::SocketAddr;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::bounded;
 use piecemeal_api::{Cancel, DhtRequest, IpFamily, Refusal};
 use piecemeal_shell::net::{Dialer, Traffic};
 
 use super::{fits, unreachable};
+use crate::wait::{Missed, Stop};
 use crate::{nodes, words};
 
-/// How long a wish to stop may go unnoticed.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Names looked up at once, a thread each.
 const MOST_NAMES: usize = 32;
 /// The longest that a search waits for names while it could begin at others.
@@ -86,7 +85,7 @@ fn look_up(
     cancel: &Cancel,
 ) -> Result<Vec<Answer>, Refusal> {
     let mut answers = Vec::new();
-    let (tell, told) = sync_channel(MOST_NAMES);
+    let (tell, told) = bounded(MOST_NAMES);
     for name in names.iter().take(MOST_NAMES) {
         if let Ok(addr) = name.parse() {
             answers.push((name.clone(), Ok(vec![addr])));
@@ -105,14 +104,12 @@ fn look_up(
         })?;
     }
     drop(tell);
+    let stop = Stop::of(cancel);
     loop {
-        if cancel.is_cancelled() {
-            return Err(Refusal::Cancelled);
-        }
-        match told.recv_timeout(LOOK_EVERY) {
+        match stop.hear(&told, Some(until)) {
             Ok(answer) => answers.push(answer),
-            Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
-            Err(_) => return Ok(answers),
+            Err(Missed::Cancelled) => return Err(Refusal::Cancelled),
+            Err(Missed::Late | Missed::Gone) => return Ok(answers),
         }
     }
 }
