@@ -73,9 +73,7 @@ pub(crate) fn ask(shell: &Arc<Shell>, names: Vec<String>) {
         return;
     }
     if shell.dialer().way(Traffic::Dht) == Way::Proxy {
-        let split = |name: &String| name.rsplit_once(':').map(|(host, port)| (host.to_owned(), port.parse()));
-        let hosts = names.iter().filter_map(split).filter_map(|(host, port)| Some((host, port.ok()?)));
-        return shell.ask_hosts(hosts.collect());
+        return shell.ask_hosts(names.iter().filter_map(|name| split(name)).collect());
     }
     let dialer = shell.dialer().clone();
     let shell: Weak<Shell> = Arc::downgrade(shell);
@@ -89,6 +87,12 @@ pub(crate) fn ask(shell: &Arc<Shell>, names: Vec<String>) {
         }
     };
     let _ = std::thread::Builder::new().name("piecemeal-names".into()).spawn(look_up);
+}
+
+/// The host and the port of `HOST:PORT`.
+pub(crate) fn split(place: &str) -> Option<(String, u16)> {
+    let (host, port) = place.rsplit_once(':')?;
+    Some((host.to_owned(), port.parse().ok()?))
 }
 
 /// The file that keeps nodes.

@@ -1,18 +1,17 @@
 //! Asking UDP trackers without an engine: the counterpart of [`crate::http::Client`] for tools.
 //!
-//! Owns two sockets, one for each family, and the thread that waits for them. What goes out and what answers mean is
-//! [`piecemeal_discovery::udp`]'s; names are looked up and judged by `dns`, as for an engine.
+//! Owns the thread that waits for them. What goes out and what answers mean is [`piecemeal_discovery::udp`]'s, and which way it
+//! goes `proxy::courier`'s; names are looked up and judged by `dns`, as for an engine, or left to the proxy.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use mio::net::UdpSocket;
-use mio::{Events, Interest, Poll, Token};
-use piecemeal_discovery::tracker::{Fetch, FetchFailure};
+use piecemeal_discovery::tracker::{Family, Fetch, FetchFailure};
 use piecemeal_discovery::udp::{UdpOut, UdpTrackers};
 use piecemeal_engine::cx::Rng;
 use piecemeal_metainfo::{Time, TorrentId};
@@ -21,16 +20,14 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::clock::Clock;
 use crate::dns::{Resolved, Resolver};
-use crate::engine_loop::poll_with_bell;
 use crate::entropy;
 use crate::http::Reply;
 use crate::mailbox::{Doorbell, Mailbox};
-use crate::net::{Dialer, Traffic, Way};
+use crate::net::{Dialer, Traffic};
+use crate::proxy::{Courier, StandIns};
 
-/// Bytes of a datagram that are read: an answer with all peers that one brings is smaller.
-const DATAGRAM_BYTES: usize = 4096;
-/// Events taken from the system at once: there are two sockets and a bell.
-const EVENTS: usize = 8;
+/// Datagrams read in one turn.
+const READ_MAX: usize = 256;
 
 /// The door to the thread.
 pub struct UdpClient {
@@ -47,35 +44,35 @@ struct Inbox {
 }
 
 impl UdpClient {
-    /// A client on free ports, opened by `dialer`; a family that the system or the policy does not have is told with each request. `reply` is called on
+    /// A client on free ports, opened by `dialer`; a family that the system or the policy does not have is told with each
+    /// request, and so is a proxy that relays nothing, which is asked to with the first request. `reply` is called on
     /// the client's thread, once for each request, and must not block.
     ///
     /// # Errors
     /// No randomness, thread or event queue can be had.
     pub fn start(dialer: Dialer, reply: Reply) -> io::Result<UdpClient> {
         let seed = entropy::seed()?;
-        let (poll, bell) = poll_with_bell()?;
+        let mut courier = Courier::new(dialer.clone(), Traffic::UdpTrackers)?;
+        for family in [Family::V4, Family::V6] {
+            let _ = courier.open(family);
+        }
+        let waker = courier.waker();
+        let bell = Doorbell::new(move || waker.wake_by_ref());
         let resolved = Mailbox::new(bell.clone());
         let inbox = Arc::new(Inbox { resolved: resolved.clone(), bell, stop: AtomicBool::new(false) });
-        let mut sockets = Vec::new();
-        for ip in [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()] {
-            let addr = SocketAddr::new(ip, 0);
-            let Ok(mut socket) = dialer.datagrams(&[Traffic::UdpTrackers], addr) else { continue };
-            poll.registry().register(&mut socket, Token(sockets.len()), Interest::READABLE)?;
-            sockets.push((addr, socket));
-        }
-        let by_proxy = dialer.way(Traffic::UdpTrackers) == Way::Proxy;
         let desk = Desk {
-            by_proxy,
             reply,
             inbox: inbox.clone(),
-            sockets,
+            courier,
+            asked: BTreeSet::new(),
+            stand_ins: StandIns::default(),
+            down: None,
             clock: Clock::start(),
             udp: UdpTrackers::new(),
             out: UdpOut::default(),
             rng: Rng::from_seed(seed),
         };
-        let thread = thread::Builder::new().name("udp-client".into()).spawn(move || desk.run(poll))?;
+        let thread = thread::Builder::new().name("udp-client".into()).spawn(move || desk.run())?;
         Ok(UdpClient {
             resolver: Resolver::new(dialer, Box::new(move |one| resolved.push(one))),
             inbox,
@@ -101,10 +98,13 @@ impl UdpClient {
 struct Desk {
     reply: Reply,
     inbox: Arc<Inbox>,
-    /// There is a proxy for this, which would have to be asked to relay.
-    by_proxy: bool,
-    /// By family at most one, with the address it is bound to.
-    sockets: Vec<(SocketAddr, UdpSocket)>,
+    courier: Courier,
+    /// Whom something was asked of. Bound: the trackers that a tool asks.
+    asked: BTreeSet<SocketAddr>,
+    /// For names that the proxy looks up.
+    stand_ins: StandIns,
+    /// Why nothing leaves any more.
+    down: Option<String>,
     clock: Clock,
     udp: UdpTrackers,
     out: UdpOut,
@@ -112,11 +112,10 @@ struct Desk {
 }
 
 impl Desk {
-    fn run(mut self, mut poll: Poll) {
-        let mut events = Events::with_capacity(EVENTS);
+    fn run(mut self) {
         let mut resolved = Vec::new();
         loop {
-            self.sleep(&mut poll, &mut events);
+            self.sleep();
             if self.inbox.stop.load(Ordering::SeqCst) {
                 return self.inbox.resolved.close();
             }
@@ -127,7 +126,7 @@ impl Desk {
             }
             self.read(now);
             self.udp.heartbeat(now, &mut self.rng, &mut self.out);
-            self.send();
+            self.go_on(now);
             for fetched in self.out.fetched.drain(..) {
                 (self.reply)(fetched.torrent, fetched.id, fetched.result);
             }
@@ -135,45 +134,55 @@ impl Desk {
     }
 
     /// Until a socket has something, mail comes, or something is due.
-    fn sleep(&mut self, poll: &mut Poll, events: &mut Events) {
-        let due = self.udp.next_due();
+    fn sleep(&mut self) {
+        let due = self.udp.next_due().min(self.courier.due());
         let mut timeout = (due != Time::NEVER).then(|| due.since(self.clock.now()));
         self.inbox.bell.doze();
         if !self.inbox.resolved.is_empty() || self.inbox.stop.load(Ordering::SeqCst) {
             timeout = Some(Duration::ZERO);
         }
-        if let Err(why) = poll.poll(events, timeout) {
-            assert!(why.kind() == ErrorKind::Interrupted, "the system does not tell of events: {why}");
-        }
+        self.courier.sleep(timeout);
         self.inbox.bell.wake();
     }
 
     fn ask(&mut self, now: Time, (torrent, fetch, result): Resolved) {
-        match result {
-            Ok(Target::Addr(to)) if !self.by_proxy => {
-                self.udp.ask(now, &mut self.rng, (torrent, &fetch), to, &mut self.out);
+        let to = match (result, &self.down) {
+            (Ok(Target::Addr(to)), None) => to,
+            (Ok(Target::Name { host, port }), None) => (self.stand_ins.give(&host), port).into(),
+            (Ok(_), Some(down)) => {
+                return (self.reply)(torrent, fetch.id, Err(FetchFailure::Unreachable(down.clone())));
             }
-            Ok(_) => {
-                let why = "UDP trackers go by the proxy while torrents are open, and not for one question";
-                (self.reply)(torrent, fetch.id, Err(FetchFailure::Unreachable(why.into())));
-            }
-            Err(why) => (self.reply)(torrent, fetch.id, Err(why)),
-        }
+            (Err(why), _) => return (self.reply)(torrent, fetch.id, Err(why)),
+        };
+        self.asked.insert(to);
+        self.udp.ask(now, &mut self.rng, (torrent, &fetch), to, &mut self.out);
     }
 
     fn read(&mut self, now: Time) {
-        let mut buffer = [0; DATAGRAM_BYTES];
-        for (_, socket) in &self.sockets {
-            loop {
-                match socket.recv_from(&mut buffer) {
-                    Ok((bytes, from)) => {
-                        let bytes = &buffer[..bytes];
-                        self.udp.on_datagram(now, &mut self.rng, from, bytes, &mut self.out);
-                    }
-                    Err(why) if why.kind() == ErrorKind::WouldBlock => break,
-                    // A refusal of what was sent before, told here; the next read tells of something else.
-                    Err(_) => {}
+        let by_proxy = self.courier.by_proxy();
+        for _ in 0..READ_MAX {
+            // One that is broken has nothing for us; who waits for it runs out of patience.
+            let Ok(Some((from, bytes))) = self.courier.receive() else { return };
+            let whose = if by_proxy { self.stand_ins.whose(from, bytes) } else { from };
+            self.udp.on_datagram(now, &mut self.rng, whose, bytes, &mut self.out);
+        }
+    }
+
+    /// Sends, as soon as it can. Nobody asks a proxy to relay before there is something to send.
+    fn go_on(&mut self, now: Time) {
+        if self.asked.is_empty() || self.down.is_some() {
+            return;
+        }
+        match self.courier.go_on(now) {
+            Ok(true) => self.send(),
+            // It waits, no longer than the proxy is waited for.
+            Ok(false) => {}
+            Err(why) => {
+                self.out.datagrams.clear();
+                for to in std::mem::take(&mut self.asked) {
+                    self.udp.on_unreachable(to, &why, &mut self.out);
                 }
+                self.down = Some(why);
             }
         }
     }
@@ -182,11 +191,14 @@ impl Desk {
     fn send(&mut self) {
         for datagram in std::mem::take(&mut self.out.datagrams) {
             let to = datagram.to;
-            let socket = self.sockets.iter().find(|(addr, _)| addr.is_ipv4() == to.is_ipv4());
-            let sent = match socket {
-                Some((_, socket)) => socket.send_to(&datagram.bytes, to).map(drop),
-                None => Err(io::Error::new(ErrorKind::NetworkUnreachable, "no socket of that family")),
+            let target = if self.courier.by_proxy() {
+                self.stand_ins.target(to, &datagram.bytes)
+            } else {
+                Some(Target::Addr(to))
             };
+            // A name that was forgotten is asked in vain.
+            let Some(target) = target else { continue };
+            let sent = self.courier.send(&target, &datagram.bytes);
             if let Err(why) = sent
                 && why.kind() != ErrorKind::WouldBlock
             {

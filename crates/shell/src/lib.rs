@@ -18,6 +18,7 @@ pub mod mapping;
 pub mod net;
 mod news;
 pub mod offline;
+mod proxy;
 mod send;
 mod shell;
 mod sums;

@@ -2,11 +2,11 @@
 //! goes another way.
 
 mod common;
+mod proxies;
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::thread;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use common::PATIENCE;
@@ -20,9 +20,10 @@ use piecemeal_shell::driven::{Data, Driven, Front};
 use piecemeal_shell::net::{Carries, Dialer, Policy, ProxyKind, ProxyPolicy};
 use piecemeal_shell::{Shell, ShellSettings};
 use piecemeal_transport::mse::Total;
-use piecemeal_transport::proxy::{Target, datagram};
+use piecemeal_transport::proxy::Target;
 use piecemeal_transport::utp::{Event, Utp};
 use piecemeal_wire::krpc::{Body, Message, NodeId, Response};
+use proxies::{ASSOCIATE, Line, RelayingProxy, proxy};
 
 /// What is said to every peer.
 const HELLO: &[u8] = b"hello";
@@ -197,41 +198,6 @@ impl Rig {
     }
 }
 
-/// A line of a script: what the proxy hears, and what it then says.
-type Line = (&'static [u8], &'static [u8]);
-
-/// A proxy that plays this script once for each connection, byte by byte if so told, and then, if it is to hang up, does.
-fn proxy(script: &'static [Line], singly: bool, hangs_up: bool) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        let mut kept = Vec::new();
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            play(&mut stream, script, singly);
-            if !hangs_up {
-                kept.push(stream);
-            }
-        }
-    });
-    addr
-}
-
-fn play(stream: &mut TcpStream, script: &[Line], singly: bool) {
-    stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    for (hears, says) in script {
-        let mut heard = vec![0; hears.len()];
-        stream.read_exact(&mut heard).unwrap();
-        assert_eq!(heard, *hears, "{}", String::from_utf8_lossy(&heard));
-        if singly {
-            says.chunks(1).for_each(|byte| stream.write_all(byte).unwrap());
-        } else {
-            stream.write_all(says).unwrap();
-        }
-    }
-}
-
 #[test]
 fn a_peer_is_reached_by_every_proxy() {
     const NO_LOGIN: &[Line] = &[
@@ -339,50 +305,6 @@ fn without_the_proxy_nobody_is_called_until_it_is_back() {
     stream.write_all(SOCKS_OK).unwrap();
     assert_eq!(rig.hear("dialed"), "well");
     assert_eq!(somebody.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "nobody came");
-}
-
-/// A proxy that relays, by hand.
-struct RelayingProxy {
-    listener: TcpListener,
-    socket: UdpSocket,
-}
-
-const ASSOCIATE: &[u8] = b"\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00";
-
-impl RelayingProxy {
-    fn new() -> RelayingProxy {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        RelayingProxy { listener: TcpListener::bind("127.0.0.1:0").unwrap(), socket }
-    }
-
-    fn addr(&self) -> SocketAddr {
-        self.listener.local_addr().unwrap()
-    }
-
-    /// The next association, which ends with what is returned.
-    fn associates(&self) -> TcpStream {
-        let (mut stream, _) = self.listener.accept().unwrap();
-        play(&mut stream, &[(b"\x05\x01\x00", b"\x05\x00"), (ASSOCIATE, b"")], false);
-        // "At my own address".
-        let port = self.socket.local_addr().unwrap().port().to_be_bytes();
-        stream.write_all(&[b"\x05\x00\x00\x01\x00\x00\x00\x00", &port[..]].concat()).unwrap();
-        stream
-    }
-
-    /// The next datagram of ours: to whom, what, and where from.
-    fn hears(&self) -> (Target, Vec<u8>, SocketAddr) {
-        let mut bytes = [0; 2000];
-        let (len, from) = self.socket.recv_from(&mut bytes).unwrap();
-        let (to, payload) = datagram::unwrap(&bytes[..len]).unwrap();
-        (to, payload.to_vec(), from)
-    }
-
-    fn says(&self, us: SocketAddr, from: &str, payload: &[u8]) {
-        let mut bytes = Vec::new();
-        datagram::wrap(&Target::Addr(from.parse().unwrap()), payload, &mut bytes).unwrap();
-        self.socket.send_to(&bytes, us).unwrap();
-    }
 }
 
 #[test]

@@ -9,7 +9,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
+use super::cli::ask;
 use super::content::same;
 use super::finding::{self, Part, wait_until_announced};
 use super::leak::{self, Counter, Watched, lacking, text};
@@ -79,6 +81,15 @@ pub fn cases() -> Vec<Case> {
         let proxy = Proxy { program, scheme: "socks5", login: false };
         let name = format!("net/leak-proxy-{program}-{}", carrier.name());
         cases.push(Case::new(name, move |stage| dies(stage, proxy, carrier, PIECES + at)));
+    }
+    cases.push(Case::new("proxy/socks5-tools", |stage| tools(stage, 90)));
+    for (at, (program, scheme, why)) in (91..).zip([
+        ("microsocks", "socks5", "the proxy relays no datagrams: the proxy says: "),
+        ("tinyproxy", "http", "an HTTP proxy carries no UDP"),
+    ]) {
+        let proxy = Proxy { program, scheme, login: false };
+        let name = format!("proxy/{program}-tools");
+        cases.push(Case::new(name, move |stage| tools_refused(stage, proxy, why, at)));
     }
     cases
 }
@@ -258,4 +269,89 @@ fn swap(stage: &Stage<'_>, proxy: Proxy, carrier: Carrier, found: Found, pieces:
     counter.must_be_zero("swapped")?;
     same(&dir, &target)?;
     Ok(format!("{:.1} s to swap", took.as_secs_f64()))
+}
+
+/// The tools with one question, to trackers by UDP and to the DHT, each by address and by a name that the proxy alone knows.
+fn tools(stage: &Stage<'_>, pieces: u64) -> Result<String> {
+    let proxy = Proxy { program: "danted", scheme: "socks5", login: false };
+    if let Some(why) = lacking(stage, &["nft", proxy.program])? {
+        return Ok(why);
+    }
+    let (near, middle, far) = (stage.host(0), stage.host(1), stage.host(2));
+    let to_proxy = format!("ip daddr {}", middle.ip());
+    let rule = format!("{to_proxy} tcp dport {PORT} accept;\n{to_proxy} udp dport != {NODE_PORT} accept;\n");
+    let counter = Counter::set(near, &rule)?;
+    let _proxy = proxy.start(stage, middle)?;
+    let (_tracker, url) = our_tracker_at(stage, far)?;
+    let (metainfo, for_seed, dir) = finding::torrent(stage, pieces, Some(&url))?;
+    let seeds = stage.dir.join("seeds.torrent");
+    fs::rename(&for_seed, &seeds)?;
+    let urls = [url.replace("http:", "udp:"), format!("udp://{TRACKER}:{TRACKER_PORT}/announce")];
+    let (torrent, _) = leak::torrent(stage, pieces, &urls)?;
+    let counter = counter.prove(stage, text(&torrent)?, &rule)?;
+    let (client, peers) = (Client::Piecemeal, &[]);
+    let part = Part { client, host: far, torrent: &seeds, dir: &dir, peers, up_limit: 0 };
+    let _seed = part.start(stage, true, &Ways::default())?;
+    stage.wait_for_seed(&url, metainfo.wire_hash(), LIMIT)?;
+
+    let by = format!("--proxy={}", proxy.url(middle));
+    let answer = ask(stage, &["peers", text(&torrent)?, "--json", &by], LIMIT)?.expect(0, "peers")?;
+    let seed = far.peer().to_string();
+    for (line, url) in answer.out.lines().zip(&urls) {
+        let said: Value = serde_json::from_str(line).context("peers")?;
+        let found = said["peers"].as_array().is_some_and(|peers| peers.iter().any(|peer| *peer == *seed));
+        if said["url"] != **url || !found {
+            bail!("no peer {seed} of {url}: {line}");
+        }
+    }
+    counter.must_be_zero("trackers were asked")?;
+
+    let (_node, addr) = dht_node(middle, 0, &stage.dir.join("node.log"))?;
+    let hash = metainfo.wire_hash().to_string();
+    for (place, port) in [(format!("{NODE}:{NODE_PORT}"), "4321"), (addr.to_string(), "4322")] {
+        let node = format!("--node={place}");
+        ask(stage, &["dht", "ping", &place, &by], LIMIT)?.expect(0, "ping")?;
+        let announce = ["dht", "get-peers", &hash, "--announce", port, &node, &by];
+        ask(stage, &announce, LIMIT)?.expect(0, "announce")?;
+        let found = ask(stage, &["dht", "get-peers", &hash, &node, &by], LIMIT)?.expect(0, "get-peers")?.out;
+        // As the node sees us: by the proxy.
+        let ours = format!("{}:{port}", middle.ip());
+        if !found.lines().any(|line| line == ours) {
+            bail!("{place}: no {ours} in {found:?}");
+        }
+    }
+    counter.must_be_zero("the DHT was asked")?;
+    Ok("0 packets elsewhere".to_owned())
+}
+
+/// The same by a proxy that carries no datagrams: one line says why, and nothing is sent.
+fn tools_refused(stage: &Stage<'_>, proxy: Proxy, why: &str, pieces: u64) -> Result<String> {
+    if let Some(why) = lacking(stage, &["nft", proxy.program])? {
+        return Ok(why);
+    }
+    let (near, middle, far) = (stage.host(0), stage.host(1), stage.host(2));
+    let rule = format!("ip daddr {} tcp dport {PORT} accept;\n", middle.ip());
+    let counter = Counter::set(near, &rule)?;
+    let _proxy = proxy.start(stage, middle)?;
+    let (_tracker, url) = our_tracker_at(stage, far)?;
+    let urls = [url.replace("http:", "udp:"), format!("udp://{TRACKER}:{TRACKER_PORT}/announce")];
+    let (torrent, _) = leak::torrent(stage, pieces, &urls)?;
+    let counter = counter.prove(stage, text(&torrent)?, &rule)?;
+    let by = format!("--proxy={}", proxy.url(middle));
+    let answer = ask(stage, &["peers", text(&torrent)?, &by], LIMIT)?.expect(1, "peers")?;
+    if answer.out.lines().count() != urls.len() || !answer.out.lines().all(|line| line.contains(why)) {
+        bail!("peers: not {why:?}: {:?}", answer.out);
+    }
+    let node = format!("{}:{NODE_PORT}", far.ip());
+    for place in [&*node, "node.invalid:6881"] {
+        let node = format!("--node={place}");
+        for question in [&["dht", "ping", place, &by][..], &["dht", "find", &"1".repeat(40), &node, &by]] {
+            let answer = ask(stage, question, LIMIT)?.expect(1, "dht")?;
+            if answer.err.lines().count() != 1 || !answer.err.contains(why) {
+                bail!("{question:?}: not {why:?}: {:?}", answer.err);
+            }
+        }
+    }
+    counter.must_be_zero("refused")?;
+    Ok("0 packets to anybody but the proxy".to_owned())
 }

@@ -224,7 +224,7 @@ fn failed(why: FetchFailure) -> Option<String> {
             _ => format!("the server answered {status}"),
         }),
         FetchFailure::TimedOut => Some("timed out".into()),
-        FetchFailure::Unreachable(why) => Some(why),
+        FetchFailure::Unreachable(why) => Some(words::without_number(&why).to_owned()),
     }
 }
 
@@ -397,5 +397,33 @@ mod tests {
         );
         by_http.stop();
         by_udp.stop();
+    }
+
+    #[test]
+    fn by_a_proxy_that_carries_nothing_nobody_is_asked_and_each_says_why() {
+        let book = Book::default();
+        let here = ["127.0.0.1:0".parse().unwrap()];
+        let by_udp = serve_udp(&here, udp_tracker(book.clone())).unwrap();
+        let port = by_udp.addrs()[0].port();
+        let urls = [format!("udp://127.0.0.1:{port}/announce"), format!("udp://localhost:{port}/announce")];
+        let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for (scheme, why) in [
+            ("socks5", "the proxy relays no datagrams: Connection refused"),
+            ("http", "an HTTP proxy carries no UDP"),
+        ] {
+            let proxy = Some(piecemeal_api::Proxy::parse(&format!("{scheme}://{dead}")).unwrap());
+            let net = NetOptions { proxy, ..NetOptions::default() };
+            let metainfo = torrent(vec![urls.to_vec()]);
+            for scrape in [false, true] {
+                let metainfo = metainfo.clone();
+                let request =
+                    AnnounceRequest { metainfo, wait_s: 20, num_want: 50, scrape, net: net.clone() };
+                let answers = announce_all(&request, &Cancel::default()).unwrap();
+                let errors: Vec<_> = answers.iter().map(|answer| answer.error.as_deref()).collect();
+                assert_eq!(errors, [Some(why); 2]);
+            }
+        }
+        by_udp.stop();
+        assert_eq!(book.lock().unwrap().len(), 0, "past the proxy");
     }
 }

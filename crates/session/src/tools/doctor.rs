@@ -79,10 +79,7 @@ fn way(options: &EngineOptions, dialer: &Dialer, traffic: Traffic) -> WayOf {
         _ if unwanted => (Way::Off, Some("not wanted")),
         net::Way::Off(why) => (Way::Off, Some(why)),
         net::Way::Direct => (Way::Direct, None),
-        net::Way::Proxy => match traffic {
-            Traffic::HttpTrackers | Traffic::Web => (Way::Proxy, None),
-            _ => (Way::Off, Some("it does not go by the proxy yet")),
-        },
+        net::Way::Proxy => (Way::Proxy, None),
     };
     WayOf { traffic: traffic.words().to_owned(), way, reason: reason.map(str::to_owned) }
 }
@@ -256,8 +253,11 @@ mod tests {
         );
         let proxy = Some(Proxy::parse("socks5://127.0.0.1:1").unwrap());
         let net = NetOptions { proxy, ..NetOptions::default() };
-        let found = diagnosis(EngineOptions { net, ..EngineOptions::default() });
+        let found = diagnosis(EngineOptions { dht: true, net, ..EngineOptions::default() });
         assert!(found.proxy.as_ref().unwrap().connects.error.is_some() && !found.is_well());
+        let ways =
+            ["peers by TCP", "trackers by UDP", "distributed hash table"].map(|one| way_of(&found, one));
+        assert_eq!(ways, [Way::Proxy; 3]);
         assert!(found.listening.is_empty() && found.checks.iter().all(|check| check.good), "{found:?}");
     }
 }

@@ -7,19 +7,17 @@
 //! - `conns`: the connections by slot. - `datagrams`: UDP. - `utp`: connections over UDP. - `sockets`: accepting, dialing,
 //!   reading. - `settle`: what the engine wants done.
 //! - `presence`: what is listened on, as the interface comes and goes.
-//! - `proxied`: dials by way of a proxy. - `relay`: datagrams by way of one; names that it looks up: `stand_ins`, `hosts`.
+//! - `proxied`: dials by way of a proxy. - `relay`: datagrams by way of one. What both share with tools is `crate::proxy`'s.
 //!
 //! The loop sleeps until a socket is ready, a mailbox has something, or something is due, and never wakes otherwise.
 
 mod conns;
 mod datagrams;
-mod hosts;
 mod presence;
 mod proxied;
 mod relay;
 mod settle;
 mod sockets;
-mod stand_ins;
 mod stats;
 mod utp;
 
@@ -45,6 +43,7 @@ use crate::driven::{Data, Front};
 use crate::mailbox::{Doorbell, Mailbox};
 use crate::net::Group;
 use crate::news::NewsBox;
+use crate::proxy::StandIns;
 use crate::send::SendFiles;
 use crate::sums::Sums;
 use crate::tcp::{Door, Spare};
@@ -53,7 +52,6 @@ use datagrams::DatagramSockets;
 pub(crate) use presence::{Presence, Wanted, open};
 use proxied::Missing;
 use relay::Relay;
-use stand_ins::StandIns;
 pub(crate) use stats::Counters;
 pub use stats::Stats;
 pub(crate) use utp::UtpStart;

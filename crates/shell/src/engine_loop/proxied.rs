@@ -4,7 +4,7 @@
 //! whether the proxy is back, asked by connecting to it now and then. What is said is `transport`'s. Nothing here ever
 //! connects to a peer: without the proxy dials fail at once.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -13,19 +13,18 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use piecemeal_engine::cx::{ConnId, Goodbye};
 use piecemeal_metainfo::Time;
-use piecemeal_transport::proxy::{Step, Talk, Target};
+use piecemeal_transport::proxy::{Talk, Target};
 
 use super::conns::{Dialing, Link, Slot};
-use super::{EngineLoop, PROBE, SCRATCH_BYTES};
+use super::{EngineLoop, PROBE};
 use crate::driven::{Data, Front};
+use crate::proxy::{PATIENCE, converse};
 use crate::tcp;
 
 /// Until the proxy is looked for again, at first; doubles up to [`LONGEST_PAUSE`].
 pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// No pause is longer: whoever restarts a proxy does not want to restart its clients.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// What a proxy may take to answer, beyond a way around the world: it is busy, or away.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How far a dial by the proxy is.
 pub(super) struct Asking {
@@ -161,42 +160,5 @@ impl Missing {
         self.probe = None;
         self.due = now + self.pause;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-/// Says and hears what can be said and heard now; `unsent` is what the socket did not take. Where it comes to its end: how
-/// it ended, and where in `scratch` lies what came behind.
-///
-/// # Errors
-/// Why nothing comes of it, in words.
-pub(super) fn converse(
-    stream: &mut TcpStream,
-    talk: &mut Talk,
-    unsent: &mut Vec<u8>,
-    scratch: &mut [u8],
-) -> Result<Option<(Step, std::ops::Range<usize>)>, String> {
-    loop {
-        unsent.extend(talk.to_send());
-        while !unsent.is_empty() {
-            match stream.write(unsent) {
-                Ok(took) => drop(unsent.drain(..took)),
-                Err(why) if why.kind() == ErrorKind::Interrupted => {}
-                Err(why) if why.kind() == ErrorKind::WouldBlock => break,
-                // What the proxy said before it hung up says more.
-                Err(_) => unsent.clear(),
-            }
-        }
-        let bytes = match stream.read(&mut scratch[..SCRATCH_BYTES]) {
-            Ok(0) => return Err(talk.hung_up().to_string()),
-            Ok(bytes) => bytes,
-            Err(why) if why.kind() == ErrorKind::WouldBlock => return Ok(None),
-            Err(why) if why.kind() == ErrorKind::Interrupted => continue,
-            Err(_) => return Err(talk.hung_up().to_string()),
-        };
-        match talk.hear(&scratch[..bytes]) {
-            Ok((_, Step::More)) => {}
-            Ok((ate, step)) => return Ok(Some((step, ate..bytes))),
-            Err(fault) => return Err(fault.to_string()),
-        }
     }
 }

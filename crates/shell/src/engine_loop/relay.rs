@@ -1,30 +1,28 @@
 //! Datagrams by way of a SOCKS5 proxy (RFC 1928, 7).
 //!
-//! Owns the association: a TCP connection that stands for as long as datagrams are relayed, and where the proxy takes
-//! them. It is made again when it ends, with pauses that grow. Until it stands nothing leaves: what is said meanwhile waits
+//! Owns how long the association lasts ([`Association`]): it is made again when it ends, with pauses that grow. Until it stands nothing leaves: what is said meanwhile waits
 //! for a moment at the first try, and is lost otherwise. The socket itself lies among the others of `datagrams`; what is
 //! written around a datagram is `transport`'s.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use mio::Poll;
 use mio::event::Event;
-use mio::net::TcpStream;
-use mio::{Interest, Poll};
 use piecemeal_engine::cx::{Command, Goodbye};
 use piecemeal_metainfo::Time;
-use piecemeal_transport::proxy::{Proxy, Step, Talk, Target, datagram};
+use piecemeal_transport::proxy::{Target, datagram};
 use piecemeal_transport::utp::Settings;
 
 use super::conns::Link;
 use super::datagrams::DatagramSockets;
-use super::hosts::Hosts;
-use super::proxied::{FIRST_PAUSE, LONGEST_PAUSE, PATIENCE, converse};
+use super::proxied::{FIRST_PAUSE, LONGEST_PAUSE};
 use super::utp::{Streams, UtpStart};
 use super::{EngineLoop, RELAY};
 use crate::driven::{Data, Front};
+use crate::entropy;
 use crate::net::{Dialer, Traffic, Way};
-use crate::{entropy, tcp};
+use crate::proxy::{Association, Hosts, PATIENCE};
 
 /// Datagrams that wait for an association that is being made; then they are lost, as any may be.
 const EARLY_MAX: usize = 64;
@@ -51,14 +49,11 @@ enum State {
         why: String,
     },
     Asking {
-        stream: TcpStream,
-        talk: Talk,
-        unsent: Vec<u8>,
+        association: Association,
         give_up: Time,
     },
     Up {
-        _control: TcpStream,
-        to: SocketAddr,
+        association: Association,
         since: Time,
     },
 }
@@ -89,7 +84,7 @@ impl Relay {
 
     /// Where the proxy takes datagrams, and sends them from.
     pub(super) fn place(&self) -> Option<SocketAddr> {
-        if let State::Up { to, .. } = &self.state { Some(*to) } else { None }
+        if let State::Up { association, .. } = &self.state { association.place() } else { None }
     }
 
     /// Why it will not stand soon.
@@ -147,13 +142,8 @@ impl Relay {
 
     /// Whose datagram the proxy relayed, and what it is; `None`: it is not the proxy's, or not to be understood.
     pub(super) fn unwrap<'a>(&self, from: SocketAddr, bytes: &'a [u8]) -> Option<(SocketAddr, &'a [u8])> {
-        if self.place() != Some(from) {
-            return None;
-        }
-        match datagram::unwrap(bytes) {
-            Ok((Target::Addr(whose), payload)) => Some((whose, payload)),
-            Ok((Target::Name { .. }, _)) | Err(_) => None,
-        }
+        let State::Up { association, .. } = &self.state else { return None };
+        association.unwrap(from, bytes)
     }
 
     fn fails(&mut self, now: Time, why: String) {
@@ -169,53 +159,24 @@ impl Relay {
     }
 
     fn begin(&mut self, now: Time, poll: &Poll, dialer: &Dialer) -> Result<(), String> {
-        let proxy = dialer.policy().proxy.as_ref().ok_or("there is no proxy")?;
-        let Proxy::Socks5 { auth } = proxy.language() else {
-            return Err("an HTTP proxy carries no UDP".to_owned());
-        };
-        let talk = Talk::associate(auth.as_ref()).map_err(|fault| fault.to_string())?;
-        let mut stream = dialer.dial_proxy().map_err(|why| why.to_string())?;
-        tcp::set_options(&stream);
-        tcp::keep_alive(&stream);
-        let both = Interest::READABLE | Interest::WRITABLE;
-        poll.registry().register(&mut stream, RELAY, both).map_err(|why| why.to_string())?;
-        self.state = State::Asking { stream, talk, unsent: Vec::new(), give_up: now + PATIENCE };
+        let association = Association::begin(dialer, poll.registry(), RELAY)?;
+        self.state = State::Asking { association, give_up: now + PATIENCE };
         Ok(())
     }
 
     /// Hears the proxy. True if it takes datagrams from now on.
     fn go_on(&mut self, now: Time, scratch: &mut [u8]) -> Result<bool, String> {
-        let State::Asking { stream, talk, unsent, .. } = &mut self.state else {
-            // It has nothing to say any more, so it has hung up, or is none.
-            return Err("the proxy ended it".to_owned());
-        };
-        match tcp::dialed(stream) {
-            Ok(()) => {}
-            Err(why) if why.kind() == std::io::ErrorKind::NotConnected => return Ok(false),
-            Err(why) => return Err(why.to_string()),
-        }
-        let Some((Step::Associated { relay }, _)) = converse(stream, talk, unsent, scratch)? else {
+        let (State::Asking { association, .. } | State::Up { association, .. }) = &mut self.state else {
             return Ok(false);
         };
-        let proxy = stream.peer_addr().map_err(|why| why.to_string())?;
-        let to = believed(relay, proxy)?;
-        let asking = std::mem::replace(&mut self.state, State::Down { again: now, why: String::new() });
-        if let State::Asking { stream, .. } = asking {
-            self.state = State::Up { _control: stream, to, since: now };
+        if !association.go_on(scratch)? {
+            return Ok(false);
+        }
+        if let State::Asking { association, .. } = std::mem::replace(&mut self.state, State::Idle) {
+            self.state = State::Up { association, since: now };
         }
         Ok(true)
     }
-}
-
-/// Where datagrams go, of what the proxy says: its own address, if it says none or one that only it can reach.
-fn believed(relay: SocketAddr, proxy: SocketAddr) -> Result<SocketAddr, String> {
-    let (relay_ip, proxy_ip) = (relay.ip().to_canonical(), proxy.ip().to_canonical());
-    let its_own = relay_ip.is_unspecified() || (relay_ip.is_loopback() && !proxy_ip.is_loopback());
-    let ip = if its_own { proxy_ip } else { relay_ip };
-    if ip.is_ipv4() != proxy_ip.is_ipv4() || ip.is_multicast() {
-        return Err(format!("it takes them at {relay}, where we cannot send by the same way"));
-    }
-    Ok(SocketAddr::new(ip, relay.port()))
 }
 
 impl<F: Front, D: Data> EngineLoop<F, D> {
@@ -244,11 +205,6 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             return false;
         }
         let Some(relay) = &mut self.datagrams.relay else { return true };
-        // That it may be written to is nothing new.
-        let is_up = relay.place().is_some();
-        if is_up && !event.is_readable() && !event.is_read_closed() && !event.is_error() {
-            return true;
-        }
         match relay.go_on(self.now, &mut self.scratch) {
             Ok(false) => {}
             Ok(true) => self.relay_stands(),
@@ -368,24 +324,6 @@ fn within_header(all: Settings, v4: bool) -> Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_proxy_says_where_it_relays_and_is_believed_within_reason() {
-        let rows = [
-            ("192.0.2.1:9", "192.0.2.7:1080", Some("192.0.2.1:9")),
-            ("0.0.0.0:9", "192.0.2.7:1080", Some("192.0.2.7:9")),
-            ("[::]:9", "192.0.2.7:1080", Some("192.0.2.7:9")),
-            ("127.0.0.1:9", "192.0.2.7:1080", Some("192.0.2.7:9")),
-            ("127.0.0.2:9", "127.0.0.1:1080", Some("127.0.0.2:9")),
-            ("0.0.0.0:9", "[2001:db8::7]:1080", Some("[2001:db8::7]:9")),
-            ("[2001:db8::1]:9", "192.0.2.7:1080", None),
-            ("224.0.0.1:9", "192.0.2.7:1080", None),
-        ];
-        for (relay, proxy, expected) in rows {
-            let found = believed(relay.parse().unwrap(), proxy.parse().unwrap()).ok();
-            assert_eq!(found, expected.map(|text| text.parse().unwrap()), "{relay} {proxy}");
-        }
-    }
 
     #[test]
     fn packets_leave_room_for_the_header() {

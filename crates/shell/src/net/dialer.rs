@@ -222,20 +222,6 @@ impl Dialer {
         Ok(UdpSocket::from_std(socket.into()))
     }
 
-    /// As [`Dialer::datagrams`], for who waits for what comes.
-    ///
-    /// # Errors
-    /// As of [`Dialer::datagrams`].
-    pub(crate) fn waiting_datagrams(
-        &self,
-        traffic: &[Traffic],
-        addr: SocketAddr,
-    ) -> io::Result<std::net::UdpSocket> {
-        let socket = self.bound_datagrams(traffic, addr)?;
-        socket.set_nonblocking(false)?;
-        Ok(socket.into())
-    }
-
     /// Joins a group of the local network by the interfaces of `listen`.
     ///
     /// # Errors

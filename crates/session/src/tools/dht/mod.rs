@@ -135,6 +135,7 @@ impl Errand<'_> {
     ) -> Result<(SocketAddr, Summary), Refusal> {
         let addr = names::one(&self.dialer, host, self.request.family, self.until, self.cancel)?;
         let mut asker = open(&self.dialer, if addr.is_ipv4() { Family::V4 } else { Family::V6 })?;
+        let _wakes = self.cancel.on_cancel(asker.waker());
         // The end of a question that was given up as lost is news, and may still be an answer.
         let mut late = None;
         loop {
@@ -314,6 +315,7 @@ fn look(
     cancel: &Cancel,
     tell: &SyncSender<News>,
 ) -> std::io::Result<Ended> {
+    let _wakes = cancel.on_cancel(node.waker());
     let mut tries = 0;
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -330,8 +332,7 @@ fn look(
 fn dialer(request: &DhtRequest) -> Result<Dialer, Refusal> {
     let dialer = Dialer::new(ways::policy(&request.net)?);
     let none = match dialer.way(Traffic::Dht) {
-        Way::Direct => dialer.away(),
-        Way::Proxy => Some("the DHT does not go by the proxy yet".to_owned()),
+        Way::Direct | Way::Proxy => dialer.away(),
         Way::Off(why) => Some(why.to_owned()),
     };
     none.map_or(Ok(dialer), |why| Err(unreachable("DHT", &why)))

@@ -1,7 +1,8 @@
 //! Hosts of the DHT, by name.
 //!
 //! Name servers may take their time and cannot be stopped, so each name has a thread that is left behind when
-//! nobody waits for it any more.
+//! nobody waits for it any more. Where the DHT goes by a proxy, names are the proxy's to look up: a ping is sent by the name,
+//! and whoever answers is there.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 use piecemeal_api::{Cancel, DhtRequest, IpFamily, Refusal};
-use piecemeal_shell::net::{Dialer, Traffic};
+use piecemeal_shell::dht::Meeting;
+use piecemeal_shell::net::{Dialer, Traffic, Way};
 
 use super::{fits, unreachable};
 use crate::wait::{Missed, Stop};
@@ -63,7 +65,12 @@ pub(super) fn to_begin_at(
     }
     if let Some(dir) = request.state_dir.as_ref().filter(|_| !named) {
         let kept = nodes::load(&nodes::file(dir)).nodes;
-        addrs.extend(kept.into_iter().take(MOST_KEPT));
+        // What a proxy can reach is seen by what it reached.
+        let by_proxy = dialer.way(Traffic::Dht) == Way::Proxy && !addrs.is_empty();
+        let met = |ipv4| !by_proxy || addrs.iter().any(|addr: &SocketAddr| addr.is_ipv4() == ipv4);
+        let families = [met(true), met(false)];
+        let kept = kept.into_iter().filter(|addr| families[usize::from(addr.is_ipv6())]);
+        addrs.extend(kept.take(MOST_KEPT));
     }
     addrs.retain(|addr| fits(addr, request.family));
     if !addrs.is_empty() {
@@ -84,6 +91,9 @@ fn look_up(
     until: Instant,
     cancel: &Cancel,
 ) -> Result<Vec<Answer>, Refusal> {
+    if dialer.way(Traffic::Dht) == Way::Proxy {
+        return meet(dialer, names, until, cancel);
+    }
     let mut answers = Vec::new();
     let (tell, told) = bounded(MOST_NAMES);
     for name in names.iter().take(MOST_NAMES) {
@@ -112,4 +122,36 @@ fn look_up(
             Err(Missed::Late | Missed::Gone) => return Ok(answers),
         }
     }
+}
+
+/// The same by the proxy: from where those answered whose names it looked up.
+fn meet(dialer: &Dialer, names: &[String], until: Instant, cancel: &Cancel) -> Result<Vec<Answer>, Refusal> {
+    let (mut answers, mut unknown) = (Vec::new(), Vec::new());
+    for name in names.iter().take(MOST_NAMES) {
+        match (name.parse(), nodes::split(name)) {
+            (Ok(addr), _) => answers.push((name.clone(), Ok(vec![addr]))),
+            (Err(_), Some(host)) => unknown.push((name, host)),
+            (Err(_), None) => answers.push((name.clone(), Err("not HOST:PORT".to_owned()))),
+        }
+    }
+    let Some((first, _)) = unknown.first() else { return Ok(answers) };
+    let first = (*first).clone();
+    let whom = if unknown.len() == 1 { &*first } else { "DHT" };
+    let failed = |why: std::io::Error| unreachable(whom, &words::reason(&why));
+    let hosts = unknown.iter().map(|(_, host)| host.clone()).collect();
+    let mut meeting = Meeting::open(dialer, hosts).map_err(failed)?;
+    let _wakes = cancel.on_cancel(meeting.waker());
+    let left = until.saturating_duration_since(Instant::now());
+    let found = meeting.run(left, &|| cancel.is_cancelled()).map_err(failed)?;
+    if cancel.is_cancelled() {
+        return Err(Refusal::Cancelled);
+    }
+    if found.is_empty() {
+        let none = "no answer by way of the proxy, which looks up its name";
+        answers.extend(unknown.into_iter().map(|(name, _)| (name.clone(), Err(none.to_owned()))));
+    } else {
+        // Whose address is whose need not be known.
+        answers.push((first, Ok(found)));
+    }
+    Ok(answers)
 }

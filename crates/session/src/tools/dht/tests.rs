@@ -114,6 +114,37 @@ fn what_makes_no_sense_is_refused_in_one_line() {
 }
 
 #[test]
+fn a_proxy_that_carries_nothing_is_named_in_one_line() {
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (node, name) = ("192.0.2.1:6881", "node.example:6881");
+    let find = DhtAsk::Find { target: DhtId([1; 20]) };
+    let ping = |addr: &str| DhtAsk::Ping { addr: addr.to_owned() };
+    let relays = "the proxy relays no datagrams: Connection refused; ";
+    let rows = [
+        ("socks5", ping(node), None, format!("{node}: {relays}")),
+        ("socks5", ping(name), None, format!("{name}: {relays}")),
+        ("socks5", find.clone(), Some(node), format!("DHT: {relays}")),
+        ("socks5", find.clone(), Some(name), format!("{name}: {relays}")),
+        // The hosts that everybody knows are the proxy's to look up too.
+        ("socks5", find.clone(), None, format!("DHT: {relays}")),
+        ("http", find, Some(node), "DHT: an HTTP proxy carries no UDP; ".to_owned()),
+    ];
+    for (scheme, ask, node, expected) in rows {
+        let proxy = Some(piecemeal_api::Proxy::parse(&format!("{scheme}://{dead}")).unwrap());
+        let request = DhtRequest {
+            ask,
+            nodes: node.into_iter().map(str::to_owned).collect(),
+            state_dir: None,
+            family: None,
+            wait_s: 30,
+            net: NetOptions { proxy, ..NetOptions::default() },
+        };
+        let line = dht(&request, &mut |_| {}, &Cancel::default()).unwrap_err().to_string();
+        assert!(line.starts_with(&expected) && !line.contains('\n'), "{line}");
+    }
+}
+
+#[test]
 fn both_families_together_tell_each_thing_once() {
     let peer = |number: u16| SocketAddr::from(([1, 2, 3, 4], number));
     let mut filter = Filter::default();

@@ -18,10 +18,10 @@ const PAUSE: Duration = Duration::from_secs(5);
 const SECRET_BYTES: usize = 6;
 
 /// See the module.
-pub(super) struct Hosts {
+pub(crate) struct Hosts {
     /// And how often each was asked. Bound: [`HOSTS_MAX`].
     hosts: Vec<(Target, u8)>,
-    pub(super) due: Time,
+    pub(crate) due: Time,
     /// Ours for these questions alone: they are nobody's neighbour.
     id: NodeId,
     /// What makes transactions hard to guess.
@@ -30,14 +30,14 @@ pub(super) struct Hosts {
 
 impl Hosts {
     /// None yet.
-    pub(super) fn new(seed: [u8; 32]) -> Hosts {
+    pub(crate) fn new(seed: [u8; 32]) -> Hosts {
         let (id, rest) = seed.split_first_chunk().expect("20 bytes of 32");
         let (secret, _) = rest.split_first_chunk().expect("6 bytes of 12");
         Hosts { hosts: Vec::new(), due: Time::NEVER, id: NodeId(*id), secret: *secret }
     }
 
     /// Some more to be asked; those that are too many are passed over.
-    pub(super) fn add(&mut self, hosts: Vec<Target>) {
+    pub(crate) fn add(&mut self, hosts: Vec<Target>) {
         for host in hosts {
             let there = self.hosts.len();
             match self.hosts.iter_mut().find(|(known, _)| *known == host) {
@@ -50,13 +50,13 @@ impl Hosts {
     }
 
     /// Asks all of them again: whoever answered may not be there by the new way.
-    pub(super) fn begin_anew(&mut self) {
+    pub(crate) fn begin_anew(&mut self) {
         self.hosts.iter_mut().for_each(|(_, asked)| *asked = 0);
         self.due = if self.hosts.is_empty() { Time::NEVER } else { Time::ZERO };
     }
 
     /// What is to be asked now.
-    pub(super) fn asks(&mut self, now: Time) -> Vec<(Target, Vec<u8>)> {
+    pub(crate) fn asks(&mut self, now: Time) -> Vec<(Target, Vec<u8>)> {
         let mut asks = Vec::new();
         for (at, (host, asked)) in (0u16..).zip(&mut self.hosts) {
             if *asked < ASKS {
@@ -73,7 +73,7 @@ impl Hosts {
     }
 
     /// Whether this answers one of the questions; that host is asked no more.
-    pub(super) fn is_answer(&mut self, payload: &[u8]) -> bool {
+    pub(crate) fn is_answer(&mut self, payload: &[u8]) -> bool {
         let Ok(message) = Message::decode(payload) else { return false };
         let Some([high, low]) = message.transaction.strip_prefix(&self.secret[..]) else { return false };
         let host = self.hosts.get_mut(usize::from(u16::from_be_bytes([*high, *low])));

@@ -22,7 +22,7 @@ const ANSWERED_AT: usize = 4;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct StandIns {
+pub(crate) struct StandIns {
     by_name: BTreeMap<String, Ipv4Addr>,
     names: BTreeMap<Ipv4Addr, String>,
     /// Never begun anew, so that no address ever stands for two names.
@@ -33,7 +33,7 @@ pub(super) struct StandIns {
 
 impl StandIns {
     /// The address that stands for this host from now on.
-    pub(super) fn give(&mut self, host: &str) -> Ipv4Addr {
+    pub(crate) fn give(&mut self, host: &str) -> Ipv4Addr {
         if let Some(ip) = self.by_name.get(host) {
             return *ip;
         }
@@ -49,7 +49,7 @@ impl StandIns {
     }
 
     /// Where a request to `to` really goes; `None` if that stands for a name that was forgotten.
-    pub(super) fn target(&mut self, to: SocketAddr, request: &[u8]) -> Option<Target> {
+    pub(crate) fn target(&mut self, to: SocketAddr, request: &[u8]) -> Option<Target> {
         let ip = match to.ip() {
             IpAddr::V4(ip) if ip.to_bits() >> NUMBER_BITS == 0xf => ip,
             _ => return Some(to.into()),
@@ -68,7 +68,7 @@ impl StandIns {
 
     /// Whom an answer that came from `from` is from. A stand-in is of IPv4, and so must the tracker be: addresses in its
     /// answer are of the family that it is spoken to.
-    pub(super) fn whose(&self, from: SocketAddr, answer: &[u8]) -> SocketAddr {
+    pub(crate) fn whose(&self, from: SocketAddr, answer: &[u8]) -> SocketAddr {
         let asked = four_bytes(answer, ANSWERED_AT).and_then(|transaction| self.asked.get(&transaction));
         asked.filter(|to| from.is_ipv4() && to.port() == from.port()).copied().unwrap_or(from)
     }
