@@ -382,7 +382,8 @@ impl World {
             return None;
         }
         let host = match event {
-            Event::Knock(_) | Event::Audit | Event::Lands(..) | Event::Datagram(_) => return None,
+            Event::Knock(_) | Event::Audit | Event::Lands(..) => return None,
+            Event::Datagram(_) | Event::Heard(_) => return None,
             Event::Answer(link, _) => self.net.end_of(*link, Side::Caller),
             Event::Bytes(link, side, _) | Event::End(link, side, _) | Event::Room(link, side) => {
                 self.net.end_of(*link, *side)
@@ -400,7 +401,8 @@ impl World {
                 }
             }
             Event::Host(host, life, mail) => self.deliver(host, life, mail),
-            Event::Datagram(datagram) => self.deliver_datagram(&datagram),
+            Event::Datagram(datagram) => self.land_datagram(&datagram),
+            Event::Heard(datagram) => self.deliver_datagram(&datagram),
             Event::Audit => self.audit(),
             of_a_link => self.happen(of_a_link),
         }
@@ -460,8 +462,8 @@ impl World {
         }
     }
 
-    /// A datagram reaches a host that is awake, a tracker, or nobody.
-    fn deliver_datagram(&mut self, datagram: &Datagram) {
+    /// A datagram comes before a host's line, to a tracker, or to nobody.
+    fn land_datagram(&mut self, datagram: &Datagram) {
         let net = &mut self.net;
         let tracker = self.at_ports.get(&datagram.to).and_then(|url| self.trackers.get_mut(url));
         if let Some(tracker) = tracker {
@@ -471,9 +473,20 @@ impl World {
             }
             return;
         }
+        if let Some(host) = net.datagram_reaches(datagram)
+            && net.datagram_lands(host, datagram)
+        {
+            self.deliver_datagram(datagram);
+        }
+    }
+
+    /// A datagram reaches a host, if it is awake.
+    fn deliver_datagram(&mut self, datagram: &Datagram) {
+        let net = &mut self.net;
         let Some(host) = net.datagram_reaches(datagram) else { return };
         let asleep = self.asleep.get(&host).is_some_and(|until| *until > net.now);
         if let (Host::Node(node), false) = (&mut self.hosts[host.0 as usize], asleep) {
+            net.datagram_heard(datagram);
             node.on_datagram(net, datagram);
         }
     }
@@ -506,6 +519,9 @@ impl World {
         }
         for (link, side, claim) in std::mem::take(&mut self.net.taps.claims) {
             let Some(host) = self.net.end_of(link, side) else { continue };
+            let hello = matches!(claim, Claim::Hello(_));
+            let place = self.net.place_of(link, side.other()).filter(|_| hello);
+            let other = place.and_then(|addr| self.whose(addr.ip()));
             let Host::Node(node) = &mut self.hosts[host.0 as usize] else { continue };
             let id_of = |hash| self.torrents.iter().position(|torrent| torrent.hash() == hash);
             let id = |hash| TorrentId(id_of(hash).unwrap_or(usize::MAX) as u32);
@@ -516,7 +532,8 @@ impl World {
                     node.check_claims(&mut self.net, id(hash), pieces);
                 }
                 Claim::Hello(hash) => {
-                    let other = self.net.end_of(link, side.other());
+                    // Who calls by datagrams may speak before the other knows of it.
+                    let other = self.net.end_of(link, side.other()).or(other);
                     node.greeted.extend(other.map(|other| (hash, other)));
                 }
                 Claim::Gossip(hash) => *node.gossip.entry(hash).or_default() += 1,
@@ -558,6 +575,10 @@ impl World {
             }
         }
         words
+    }
+
+    fn whose(&self, ip: IpAddr) -> Option<HostId> {
+        (0..self.hosts.len() as u32).map(HostId).find(|host| self.addr(*host).ip() == ip)
     }
 
     fn next_addr(&self) -> SocketAddr {

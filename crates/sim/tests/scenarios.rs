@@ -54,6 +54,8 @@ scenarios! {
     crash: "crash",
     udp_tracker: "udp-tracker",
     private: "private",
+    utp: "utp",
+    utp_storm: "utp-storm",
     limits: "limits",
     suspend: "suspend",
     idle: "idle",

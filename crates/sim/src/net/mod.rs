@@ -3,15 +3,19 @@
 //! Owns the clock, the queue of all that is to come, links, and each host's share of its access line. Who a host is and
 //! what it does with bytes is `node`'s and `peer`'s.
 //!
-//! A host's lines are shared by all its connections, up and down; a link has its own latency. Bytes of one direction
-//! stay in order, everything else may overtake.
+//! A host's lines are shared by all its connections and datagrams, up and down; a link has its own latency. Bytes of one
+//! direction stay in order, everything else may overtake.
+//!
+//! - `pipe`: one direction of a connection. - `datagrams`: what becomes of each. - `streams`: connections that datagrams
+//!   carry, which arrive here only to be looked after.
 
 mod datagrams;
 mod pipe;
+mod streams;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use piecemeal_discovery::tracker::{Fetch, FetchFailure, FetchId};
@@ -22,8 +26,9 @@ use crate::dice::Dice;
 use crate::disk::Ticket;
 use crate::tap::Taps;
 use crate::trace::Trace;
-pub use datagrams::Datagram;
+pub use datagrams::{Datagram, Passed};
 pub use pipe::Pipe;
+use streams::{Stream, StreamKey};
 
 /// Who is on the network.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -32,9 +37,6 @@ pub struct HostId(pub u32);
 /// A connection, or an attempt at one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct LinkId(pub u32);
-
-/// As in the shell: a first packet that nobody answers is sent again.
-const KNOCK_AGAIN: Duration = Duration::from_secs(3);
 
 /// Which end of a link.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -87,8 +89,10 @@ pub enum Event {
     End(LinkId, Side, Ending),
     /// This side can write again.
     Room(LinkId, Side),
-    /// A datagram arrives.
+    /// A datagram is before its host's line.
     Datagram(Datagram),
+    /// A datagram arrives.
+    Heard(Datagram),
     /// For a host.
     Host(HostId, Life, Mail),
     /// The world looks around.
@@ -110,6 +114,8 @@ pub enum Mail {
     Fetched(TorrentId, FetchId, Result<Vec<u8>, FetchFailure>),
     /// Something may be due.
     Beat(Time),
+    /// A stream over datagrams may have something to do.
+    Streams(Time),
     /// More is to be written.
     Turn,
     /// A scripted peer wanted to be woken, for this link.
@@ -120,8 +126,8 @@ pub enum Mail {
 struct Link {
     from: SocketAddr,
     to: SocketAddr,
-    /// Datagrams carry it: nobody is refused, a silent host is knocked at again, and NATs let in whom they let out to.
-    utp: bool,
+    /// Datagrams carry it. Its pipes hold what was written and not read.
+    stream: Option<Stream>,
     ends: [Option<HostId>; 2],
     /// By the side that writes.
     pipes: [Pipe; 2],
@@ -152,6 +158,13 @@ pub struct Weather {
     pub window: (usize, usize),
     /// Of a hundred datagrams, so many are lost.
     pub loss: usize,
+    /// Of a hundred datagrams, so many come twice.
+    pub doubled: usize,
+    /// Of a hundred datagrams, so many are held back so long that others pass.
+    pub late: usize,
+    /// Bytes of the largest datagram that passes in one piece. A larger one vanishes without a word, unless routers may
+    /// fragment it.
+    pub mtu: usize,
 }
 
 impl Default for Weather {
@@ -161,6 +174,10 @@ impl Default for Weather {
             jitter: Duration::from_millis(5),
             window: (16 << 10, 256 << 10),
             loss: 0,
+            doubled: 0,
+            late: 0,
+            // Ethernet's 1500 less the headers of IP and UDP.
+            mtu: 1472,
         }
     }
 }
@@ -188,6 +205,12 @@ pub struct Net {
     listeners: BTreeMap<SocketAddr, HostId>,
     /// Hosts that nobody can call, by where they are and whom they sent datagrams to, and when last.
     holes: BTreeMap<(SocketAddr, SocketAddr), (HostId, Time)>,
+    /// What a datagram takes at least between two hosts, one way.
+    ways: BTreeMap<(IpAddr, IpAddr), Duration>,
+    /// What became of the datagrams of one host to another.
+    passed: BTreeMap<(SocketAddr, SocketAddr), Passed>,
+    /// Connections that datagrams carry.
+    streams: BTreeMap<StreamKey, LinkId>,
 }
 
 struct Entry {
@@ -236,6 +259,9 @@ impl Net {
             lines: Vec::new(),
             listeners: BTreeMap::new(),
             holes: BTreeMap::new(),
+            ways: BTreeMap::new(),
+            passed: BTreeMap::new(),
+            streams: BTreeMap::new(),
         }
     }
 
@@ -281,41 +307,25 @@ impl Net {
     }
 
     /// Knocks at `to`.
-    pub fn dial(&mut self, host: HostId, from: SocketAddr, to: SocketAddr, utp: bool) -> LinkId {
+    pub fn dial(&mut self, host: HostId, from: SocketAddr, to: SocketAddr) -> LinkId {
         let id = LinkId(self.links.len() as u32);
         let weather = self.weather;
         let latency = weather.latency.0 + self.dice.span(weather.latency.1.saturating_sub(weather.latency.0));
         let window = self.dice.pick(weather.window.0..weather.window.1 + 1);
-        let from = if utp { from } else { SocketAddr::new(from.ip(), 20_000 + (id.0 % 40_000) as u16) };
-        if utp && !self.listeners.contains_key(&from) {
-            self.holes.insert((from, to), (host, self.now));
-        }
+        let from = SocketAddr::new(from.ip(), 20_000 + (id.0 % 40_000) as u16);
         let pipes = [Pipe::new(bounded(self.lines[host.0 as usize].up, window)), Pipe::new(window)];
-        self.links.push(Some(Link { from, to, utp, ends: [Some(host), None], pipes, latency }));
+        self.links.push(Some(Link { from, to, stream: None, ends: [Some(host), None], pipes, latency }));
         self.plan(self.now + latency, Event::Knock(id));
         id
-    }
-
-    /// Whether datagrams carry a link.
-    pub fn is_utp(&self, id: LinkId) -> bool {
-        self.links.get(id.0 as usize).and_then(Option::as_ref).is_some_and(|link| link.utp)
     }
 
     /// Somebody's knocking arrives: who is there, and who knocks. Answered at once if nobody is.
     pub(crate) fn knocked(&mut self, id: LinkId) -> Option<(HostId, SocketAddr)> {
         let now = self.now;
         let link = self.links.get(id.0 as usize)?.as_ref()?;
-        let Link { from, to, utp, ends: [caller, _], .. } = *link;
-        let caller = caller?;
-        let host = self.listeners.get(&to).copied().or_else(|| self.hole(to, from).filter(|_| utp));
-        if utp && !self.listeners.contains_key(&from) {
-            self.holes.insert((from, to), (caller, now));
-        }
+        link.ends[0]?;
+        let host = self.listeners.get(&link.to).copied();
         let link = self.links.get_mut(id.0 as usize)?.as_mut()?;
-        if host.is_none() && utp {
-            self.plan(now + KNOCK_AGAIN, Event::Knock(id));
-            return None;
-        }
         link.ends[1] = host;
         if let Some(host) = host {
             let window = bounded(self.lines[host.0 as usize].up, link.pipes[1].room());
@@ -342,7 +352,10 @@ impl Net {
     /// Whether what `side` writes finds no room.
     pub fn is_full(&self, id: LinkId, side: Side) -> bool {
         let link = self.links.get(id.0 as usize).and_then(Option::as_ref);
-        link.is_some_and(|link| link.pipes[side.at()].room() == 0)
+        link.is_some_and(|link| match link.stream {
+            None => link.pipes[side.at()].room() == 0,
+            Some(_) => link.pipes[side.at()].full,
+        })
     }
 
     /// Writes; takes as much as fits. After a take of less, [`Event::Room`] tells of room.

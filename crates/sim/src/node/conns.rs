@@ -1,12 +1,14 @@
 //! Connections of a node: dialing, accepting, handing over, reading, writing.
 //!
 //! Bytes that the engine did not eat stay in the pipe, as in the shell they stay with the socket. What it is offered is
-//! cut anywhere, and so is what is taken of what it sends.
+//! cut anywhere, and so is what is taken of what it sends. What is said of connections by uTP is `streams`'; once they
+//! stand, the same is done with them as with pipes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use piecemeal_engine::cx::{Ate, Carrier, ConnId, DialId, Goodbye, Sending};
+use piecemeal_transport::utp::UtpId;
 
 use super::{Node, to_owner};
 use crate::net::{Ending, Event, LinkId, Mail, Net, Side};
@@ -27,6 +29,15 @@ pub(super) enum Owner {
     Data,
 }
 
+/// How a connection ends, as in the shell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    /// We end it; what was written may still arrive.
+    Over,
+    /// It is of no use any more.
+    Broken,
+}
+
 /// Whether a connection wants to write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Wants {
@@ -39,13 +50,15 @@ enum Wants {
 pub(super) struct Conn {
     pub(super) link: LinkId,
     pub(super) side: Side,
+    /// By uTP: which of its streams.
+    pub(super) stream: Option<UtpId>,
     pub(super) owner: Owner,
     /// Set until the dial has ended.
-    dialing: Option<DialId>,
+    pub(super) dialing: Option<DialId>,
     /// Its owner has no memory for more.
     pub(super) thirsty: bool,
     /// The other side has ended it.
-    ending: Option<Ending>,
+    pub(super) ending: Option<Ending>,
     write: Wants,
     /// Bytes that the owner before had yet to send.
     unsent: Vec<u8>,
@@ -65,50 +78,76 @@ impl Node {
             let Some(engine) = &mut self.engine else { return };
             return engine.server.on_dialed(now, dial, Err("Network is unreachable".into()));
         }
-        let link = net.dial(self.id, self.addr, to, carrier == Carrier::Utp);
+        let conn = match carrier {
+            Carrier::Tcp => {
+                let link = net.dial(self.id, self.addr, to);
+                self.add_conn((link, Side::Caller), None, Some(dial))
+            }
+            Carrier::Utp => match self.dial_stream(net, dial, to) {
+                Ok(conn) => conn,
+                Err(why) => {
+                    let Some(engine) = &mut self.engine else { return };
+                    return engine.server.on_dialed(now, dial, Err(why));
+                }
+            },
+        };
+        let link = self.conns[&conn].link;
         net.trace.note(net.now, self.id.0, "dial", u64::from(link.0), u64::from(to.port()));
-        let conn = self.add_conn(link, Side::Caller, Some(dial));
         net.plan(net.now + patience, Event::Host(self.id, self.life, Mail::Late(conn)));
     }
 
     /// Somebody called.
     pub fn on_accepted(&mut self, net: &mut Net, link: LinkId, from: SocketAddr) {
-        let now = self.time(net);
-        net.trace.note(net.now, self.id.0, "accept", u64::from(link.0), 0);
-        let conn = self.add_conn(link, Side::Callee, None);
-        let Some(engine) = &mut self.engine else { return };
-        engine.stirred = true;
-        let carrier = if net.is_utp(link) { Carrier::Utp } else { Carrier::Tcp };
-        engine.server.on_accepted(now, conn, from, carrier);
+        self.accept(net, link, from, None);
         self.turn(net);
+    }
+
+    /// The same; `stream`: by uTP.
+    pub(super) fn accept(
+        &mut self,
+        net: &mut Net,
+        link: LinkId,
+        from: SocketAddr,
+        stream: Option<UtpId>,
+    ) -> ConnId {
+        let now = self.time(net);
+        net.trace.note(net.now, self.id.0, "accept", u64::from(link.0), u64::from(stream.is_some()));
+        let conn = self.add_conn((link, Side::Callee), stream, None);
+        if let Some(engine) = &mut self.engine {
+            engine.stirred = true;
+            let carrier = if stream.is_some() { Carrier::Utp } else { Carrier::Tcp };
+            engine.server.on_accepted(now, conn, from, carrier);
+        }
+        conn
     }
 
     /// A dial was answered.
     pub fn on_answer(&mut self, net: &mut Net, link: LinkId, there: bool) {
-        let now = self.time(net);
         let Some(id) = self.by_link.get(&link).copied() else { return };
-        let Some(dial) = self.conns.get_mut(&id).and_then(|conn| conn.dialing.take()) else { return };
-        net.trace.note(net.now, self.id.0, "dialed", u64::from(link.0), u64::from(there));
-        if !there {
-            self.forget_conn(net, id);
-        }
         let result = if there { Ok(id) } else { Err("Connection refused".into()) };
+        self.answered(net, id, result);
+        self.turn(net);
+    }
+
+    /// A dial has ended, in one way or another.
+    pub(super) fn answered(&mut self, net: &mut Net, id: ConnId, result: Result<ConnId, String>) {
+        let now = self.time(net);
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(dial) = conn.dialing.take() else { return };
+        net.trace.note(net.now, self.id.0, "dialed", u64::from(conn.link.0), u64::from(result.is_ok()));
+        if result.is_err() {
+            self.forget_conn(net, id, End::Over);
+        }
         let Some(engine) = &mut self.engine else { return };
         engine.stirred = true;
         engine.server.on_dialed(now, dial, result);
         self.carry(net);
         self.read(net, id);
-        self.turn(net);
     }
 
     /// A dial took too long.
     pub(super) fn dial_is_late(&mut self, net: &mut Net, id: ConnId) {
-        let now = self.time(net);
-        let Some(dial) = self.conns.get(&id).and_then(|conn| conn.dialing) else { return };
-        self.forget_conn(net, id);
-        let Some(engine) = &mut self.engine else { return };
-        engine.stirred = true;
-        engine.server.on_dialed(now, dial, Err("nobody answered".into()));
+        self.answered(net, id, Err("nobody answered".into()));
     }
 
     /// Bytes are there to be read.
@@ -134,19 +173,30 @@ impl Node {
     /// A link that was full has room.
     pub fn on_room(&mut self, net: &mut Net, link: LinkId) {
         let Some(id) = self.by_link.get(&link).copied() else { return };
+        self.may_write(id);
+        self.turn(net);
+    }
+
+    /// A connection that waits for room has some.
+    pub(super) fn may_write(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.write == Wants::Room) {
             conn.write = Wants::Listed;
             self.to_write.push(id);
         }
-        self.turn(net);
     }
 
-    fn add_conn(&mut self, link: LinkId, side: Side, dialing: Option<DialId>) -> ConnId {
+    pub(super) fn add_conn(
+        &mut self,
+        (link, side): (LinkId, Side),
+        stream: Option<UtpId>,
+        dialing: Option<DialId>,
+    ) -> ConnId {
         self.serial += 1;
         let id = ConnId(self.serial);
         let conn = Conn {
             link,
             side,
+            stream,
             owner: Owner::Front,
             dialing,
             thirsty: false,
@@ -160,19 +210,25 @@ impl Node {
     }
 
     /// Ends a connection without a word to its owner.
-    pub(super) fn forget_conn(&mut self, net: &mut Net, id: ConnId) {
+    pub(super) fn forget_conn(&mut self, net: &mut Net, id: ConnId, end: End) {
         let Some(conn) = self.conns.remove(&id) else { return };
         self.by_link.remove(&conn.link);
-        net.close(conn.link, conn.side);
+        match conn.stream {
+            None => net.close(conn.link, conn.side),
+            Some(stream) => {
+                self.end_stream(net, stream, end);
+                net.leave_stream(conn.link, conn.side);
+            }
+        }
     }
 
     /// A connection ended, not by our will; tells its owner.
-    fn lose(&mut self, net: &mut Net, id: ConnId, why: Goodbye) {
+    pub(super) fn lose(&mut self, net: &mut Net, id: ConnId, why: Goodbye) {
         let now = self.time(net);
         let Some(conn) = self.conns.get(&id) else { return };
         let owner = conn.owner;
         net.trace.say(net.now, self.id.0, format_args!("loses {}: {why:?}", id.0));
-        self.forget_conn(net, id);
+        self.forget_conn(net, id, End::Broken);
         let Some(engine) = &mut self.engine else { return };
         engine.stirred = true;
         to_owner!(engine, owner, it => it.on_closed(now, id, why));
@@ -211,10 +267,17 @@ impl Node {
             if conn.thirsty || conn.dialing.is_some() {
                 return;
             }
-            let (link, side, owner) = (conn.link, conn.side, conn.owner);
-            let there = net.readable(link, side).len().min(READ_BYTES);
+            let (link, side, owner, stream) = (conn.link, conn.side, conn.owner, conn.stream);
+            let there = match stream {
+                None => net.readable(link, side),
+                Some(stream) => engine.streams.readable(stream),
+            };
+            let there = there.len().min(READ_BYTES);
             if there == 0 {
                 if conn.ending.is_some() {
+                    if stream.is_some() {
+                        net.stream_ended(link, side);
+                    }
                     self.lose(net, id, Goodbye::Closed);
                 }
                 return;
@@ -222,7 +285,10 @@ impl Node {
             let cut = net.dice.percent(CUT_PERCENT);
             let offer = if cut { net.dice.pick(1..there + 1) } else { there };
             engine.stirred = true;
-            let bytes = &net.readable(link, side)[..offer];
+            let bytes = match stream {
+                None => &net.readable(link, side)[..offer],
+                Some(stream) => &engine.streams.readable(stream)[..offer],
+            };
             let Ate { bytes: ate, thirsty } = to_owner!(engine, owner, it => it.on_bytes(now, id, bytes));
             if ate > offer || (ate < offer && !thirsty && owner == Owner::Data) {
                 net.blame(|| format!("{}: ate {ate} of {offer} bytes, thirsty: {thirsty}", self.addr));
@@ -230,7 +296,10 @@ impl Node {
             conn.thirsty = thirsty || ate == 0;
             self.thirsts += u64::from(thirsty);
             net.trace.note(net.now, self.id.0, "ate", u64::from(link.0), ate as u64);
-            net.consume(link, side, ate);
+            match stream {
+                None => net.consume(link, side, ate),
+                Some(stream) => engine.streams.consumed(net, now, (stream, link, side), ate),
+            }
             if owner == Owner::Front {
                 self.carry(net);
             }
@@ -241,7 +310,9 @@ impl Node {
     pub(super) fn list_to_write(&mut self, net: &mut Net, id: ConnId) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         if conn.write == Wants::Nothing && conn.dialing.is_none() {
-            conn.write = if net.room(conn.link, conn.side) > 0 { Wants::Listed } else { Wants::Room };
+            // A stream says when there is room only after it took less than all.
+            let room = conn.stream.is_some() || net.room(conn.link, conn.side) > 0;
+            conn.write = if room { Wants::Listed } else { Wants::Room };
             if conn.write == Wants::Listed {
                 self.to_write.push(id);
             }
@@ -259,12 +330,16 @@ impl Node {
         let now = self.time(net);
         while let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.write == Wants::Listed) {
             let Some(engine) = &mut self.engine else { return };
-            let room = net.room(conn.link, conn.side).min(WRITE_BYTES);
+            let room = match conn.stream {
+                None => net.room(conn.link, conn.side),
+                Some(stream) => engine.streams.room(stream).max(1),
+            };
+            let room = room.min(WRITE_BYTES);
             if room == 0 {
                 conn.write = Wants::Room;
                 return;
             }
-            let (link, side, owner) = (conn.link, conn.side, conn.owner);
+            let (link, side, owner, stream) = (conn.link, conn.side, conn.owner, conn.stream);
             let most = if net.dice.percent(CUT_PERCENT) { net.dice.pick(1..room + 1) } else { room };
             let mut bytes = std::mem::take(&mut self.scratch);
             bytes.clear();
@@ -285,11 +360,19 @@ impl Node {
                 }))
             };
             bytes.truncate(most);
-            let took = net.send(link, side, &bytes);
+            let took = match stream {
+                None => net.send(link, side, &bytes),
+                Some(stream) => engine.streams.write(net, now, (stream, link, side), &bytes),
+            };
+            if took < bytes.len() {
+                conn.write = Wants::Room;
+            }
             self.content_out += net.taps.heard(net.now, link, side, &bytes[..took]);
             self.scratch = bytes;
             if took == 0 && there != Some(false) {
-                conn.write = Wants::Nothing;
+                if conn.write == Wants::Listed {
+                    conn.write = Wants::Nothing;
+                }
                 return;
             }
             net.trace.note(net.now, self.id.0, "wrote", u64::from(link.0), took as u64);

@@ -34,7 +34,7 @@ impl Node {
             self.said.trackers += 1;
         }
         net.trace.note(net.now, self.id.0, "datagram", bytes.len() as u64, u64::from(to.port()));
-        net.send_datagram(self.id, self.addr, to, bytes);
+        net.send_datagram(self.id, Datagram { from: self.addr, to, group: false, bytes }, false);
     }
 
     /// Sends one to the local network.
@@ -48,6 +48,9 @@ impl Node {
     /// One came.
     pub fn on_datagram(&mut self, net: &mut Net, datagram: &Datagram) {
         let now = self.time(net);
+        if !datagram.group && self.on_stream_datagram(net, datagram) {
+            return;
+        }
         let Some(engine) = &mut self.engine else { return };
         engine.stirred = true;
         match datagram.group {

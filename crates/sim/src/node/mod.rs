@@ -3,11 +3,12 @@
 //! Owns what the shell's loop owns: connections and whose they are, when to beat, what to write. It does as
 //! `shell::engine_loop` does, event by event: whoever changes that loop changes this.
 //!
-//! - `conns`: dialing, reading, writing. - `datagrams`: UDP. - `seat`: what the outside knows of a torrent, by its News.
+//! - `conns`: dialing, reading, writing. - `datagrams`: UDP. - `streams`: connections over UDP. - `seat`: what the outside knows of a torrent, by its News.
 
 mod conns;
 mod datagrams;
 mod seat;
+mod streams;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem::{swap, take};
@@ -26,9 +27,10 @@ use crate::dice::Dice;
 use crate::disk::{Knobs, SimDisk};
 use crate::net::{Event, HostId, Life, LinkId, Mail, Net};
 use crate::torrent::Torrent;
-use conns::Conn;
+use conns::{Conn, End};
 pub use datagrams::Said;
 pub use seat::Seat;
+use streams::Streams;
 
 /// As in the shell: between two heartbeats when much happens.
 const BEAT_PAUSE: Duration = Duration::from_millis(10);
@@ -65,6 +67,19 @@ pub struct Gear {
     pub trackers: Vec<String>,
     /// Fixed settings; name, port and `from_files` are set by the world.
     pub settings: Settings,
+    /// Its clock.
+    pub clock: Clock,
+    /// Its streams over datagrams begin to count packets here; `None`: anywhere.
+    pub first_packet: Option<u16>,
+}
+
+/// How a host's clock runs. It begins anywhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Clock {
+    /// Millionths by which it is fast, or slow if negative.
+    pub fast: i32,
+    /// What packets of uTP bear of it turns over within the first minute.
+    pub turns: bool,
 }
 
 impl Default for Gear {
@@ -80,6 +95,8 @@ impl Default for Gear {
             peers: Vec::new(),
             trackers: Vec::new(),
             settings: Settings::default(),
+            clock: Clock::default(),
+            first_packet: None,
         }
     }
 }
@@ -169,7 +186,7 @@ pub struct Node {
     conns: BTreeMap<ConnId, Conn>,
     by_link: BTreeMap<LinkId, ConnId>,
     serial: u64,
-    /// How far its clock is ahead of the world's, in nanoseconds.
+    /// How far its clock was ahead of the world's when that began, in nanoseconds.
     ahead: u64,
     boot: [u8; 16],
     dice: Dice,
@@ -195,6 +212,8 @@ pub struct Beats {
 struct Engine {
     server: Server,
     shard: Shard,
+    /// Connections over datagrams; none unless it speaks uTP.
+    streams: Streams,
     /// By its own clock.
     last_beat: Time,
     next_beat: Time,
@@ -265,11 +284,18 @@ impl Node {
             ..self.gear.settings.clone()
         };
         self.ahead = self.dice.word() >> self.dice.pick(2..64);
+        if self.gear.clock.turns {
+            let until = self.dice.span(Duration::from_secs(60)).as_nanos() as u64;
+            self.ahead = (u64::from(u32::MAX) * 1000).saturating_sub(until + net.now.nanos());
+        }
         let now = self.time(net);
+        let secret = if self.gear.settings.utp { self.dice.bytes() } else { [0; 32] };
+        let streams = Streams::new(self.gear.first_packet, secret);
         let server = Server::new(settings.clone(), self.dice.bytes());
         let shard = Shard::new(settings, self.dice.bytes(), self.gear.bufs);
         let (last_beat, next_beat) = (now, now);
-        let engine = Engine { server, shard, last_beat, next_beat, stirred: true, planned: Time::NEVER };
+        let engine =
+            Engine { server, shard, streams, last_beat, next_beat, stirred: true, planned: Time::NEVER };
         self.engine = Some(engine);
         if !self.gear.natted {
             net.listen(self.addr, self.id);
@@ -344,10 +370,9 @@ impl Node {
 
     fn die(&mut self, net: &mut Net) {
         net.deafen(self.addr);
-        for (link, conn) in take(&mut self.by_link) {
-            if let Some(conn) = self.conns.remove(&conn) {
-                net.close(link, conn.side);
-            }
+        let conns: Vec<ConnId> = take(&mut self.by_link).into_values().collect();
+        for conn in conns {
+            self.forget_conn(net, conn, End::Broken);
         }
         self.conns.clear();
         self.fetches.clear();
@@ -376,12 +401,25 @@ impl Node {
 
     /// Its own clock.
     pub fn time(&self, net: &Net) -> Time {
-        Time::from_nanos(net.now.nanos() + self.ahead)
+        let drift = match self.gear.clock.fast {
+            0 => 0,
+            fast => i128::from(net.now.nanos()) * i128::from(fast) / 1_000_000,
+        };
+        Time::from_nanos((i128::from(net.now.nanos() + self.ahead) + drift) as u64)
     }
 
-    /// Its own clock's `at`, by the world's.
+    /// Its own clock's `at`, by the world's; not before.
     fn world_time(&self, at: Time) -> Time {
-        if at == Time::NEVER { at } else { Time::from_nanos(at.nanos().saturating_sub(self.ahead)) }
+        let own = at.nanos().saturating_sub(self.ahead);
+        match self.gear.clock.fast {
+            _ if at == Time::NEVER => at,
+            0 => Time::from_nanos(own),
+            fast => {
+                let world = i128::from(own) * 1_000_000 / (1_000_000 + i128::from(fast));
+                // What was rounded off was less than this.
+                Time::from_nanos(world as u64 + 2)
+            }
+        }
     }
 
     /// Something came for it.
@@ -411,6 +449,7 @@ impl Node {
             Mail::Late(conn) => self.dial_is_late(net, conn),
             Mail::Beat(at) if at != engine.planned => return,
             Mail::Beat(_) => engine.planned = Time::NEVER,
+            Mail::Streams(at) => return self.on_streams_due(net, at),
             Mail::Turn | Mail::Fetch(..) | Mail::Wake(_) => {}
         }
         self.turn(net);
@@ -431,6 +470,10 @@ impl Node {
         self.carry(net);
         self.submit(net);
         self.publish(net);
+        let heard = self.transmit(net);
+        if heard {
+            net.plan(net.now, Event::Host(self.id, self.life, Mail::Turn));
+        }
         self.plan_next(net);
     }
 
@@ -549,7 +592,7 @@ impl Node {
             }
             Wish::Close(conn, why) => {
                 net.trace.say(net.now, self.id.0, format_args!("closes {}: {why:?}", conn.0));
-                self.forget_conn(net, conn);
+                self.forget_conn(net, conn, End::Over);
             }
             Wish::Fetch(torrent, fetch) => {
                 net.trace.note(net.now, self.id.0, "fetch", u64::from(torrent.0), fetch.id.0);

@@ -84,7 +84,7 @@ impl Peer {
 
     /// Calls somebody.
     pub fn call(&mut self, net: &mut Net, to: SocketAddr) {
-        let link = net.dial(self.id, self.addr, to, false);
+        let link = net.dial(self.id, self.addr, to);
         self.talks.insert(link, Talk::new(Side::Caller));
     }
 

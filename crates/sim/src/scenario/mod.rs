@@ -4,12 +4,14 @@
 //! looked after there.
 //!
 //! - `swarm`: peers that want the same. - `harm`: disks, trackers and peers that do not work as they should.
-//!   - `crowd`: which connections there are. - `search`: ways to find peers. - `calm`: limits, sleep, and doing nothing.
+//!   - `crowd`: which connections there are. - `search`: ways to find peers. - `streams`: uTP, on all kinds of paths.
+//!   - `calm`: limits, sleep, and doing nothing.
 
 mod calm;
 mod crowd;
 mod harm;
 mod search;
+mod streams;
 mod swarm;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -54,6 +56,8 @@ pub const ALL: &[Scenario] = &[
     Scenario { name: "crash", about: "leeches that die and go on with their facts", play: harm::crash },
     Scenario { name: "udp-tracker", about: "a UDP tracker and lost datagrams", play: search::udp_tracker },
     Scenario { name: "private", about: "a torrent that must not be searched for", play: search::private },
+    Scenario { name: "utp", about: "all by uTP, on paths that lose nothing", play: streams::calm },
+    Scenario { name: "utp-storm", about: "all by uTP, on paths with every fault", play: streams::storm },
     Scenario { name: "limits", about: "rates exact to 5 % over 10 s", play: calm::limits },
     Scenario { name: "suspend", about: "a laptop that sleeps for ten minutes", play: calm::suspend },
     Scenario { name: "idle", about: "nothing to do for an hour", play: calm::idle },
@@ -84,9 +88,7 @@ impl Scenario {
     /// What must not happen and did, a panic included.
     pub fn run(&self, seed: u64, aloud: bool) -> Result<Report, String> {
         let played = catch_unwind(AssertUnwindSafe(|| {
-            // Each scenario has its own luck, or all would begin alike.
-            let salt = self.name.bytes().fold(seed, |sum, byte| sum.rotate_left(7) ^ u64::from(byte));
-            let mut world = World::new(salt ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), aloud);
+            let mut world = self.world(seed, aloud);
             let result = (self.play)(&mut world);
             let report = Report {
                 events: world.events(),
@@ -105,6 +107,13 @@ impl Scenario {
             let words = words.or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
             Err(format!("panic: {}", words.unwrap_or_default()))
         })
+    }
+
+    /// Where a seed begins.
+    fn world(&self, seed: u64, aloud: bool) -> World {
+        // Each scenario has its own luck, or all would begin alike.
+        let salt = self.name.bytes().fold(seed, |sum, byte| sum.rotate_left(7) ^ u64::from(byte));
+        World::new(salt ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), aloud)
     }
 
     /// Plays a seed, twice if `twice`: the second time must be as the first.

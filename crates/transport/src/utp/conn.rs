@@ -558,6 +558,7 @@ impl Conn {
 
     pub fn facts(&self) -> Facts {
         Facts {
+            ids: (self.recv, self.send),
             rtt: self.rtt.smooth(),
             least_rtt: self.rtt.least(),
             queuing_delay: self.ours.waiting().unwrap_or_default(),

@@ -76,6 +76,9 @@ pub struct Settings {
     pub target_delay: Duration,
     /// Timeouts in a row after which a peer is given up: eight take a little over a minute.
     pub most_timeouts: u32,
+    /// Where each connection begins to number its packets, for tests of what happens when numbers wrap; `None`:
+    /// anywhere, so that no stranger can guess.
+    pub first_number: Option<u16>,
 }
 
 impl Default for Settings {
@@ -91,6 +94,7 @@ impl Default for Settings {
             most_packet_bytes_v6: 1452,
             target_delay: Duration::from_millis(100),
             most_timeouts: 8,
+            first_number: None,
         }
     }
 }
@@ -184,6 +188,8 @@ pub struct Transmit {
 /// What is known of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Facts {
+    /// What packets to us bear, and what packets to the peer bear.
+    pub ids: (UtpConnectionId, UtpConnectionId),
     /// Time there and back, smoothed.
     pub rtt: Duration,
     /// The shortest there was; zero before one was measured.
@@ -303,7 +309,7 @@ impl Utp {
             (!self.routes.contains_key(&(to, recv)) && !self.strangers.knows(to, recv)).then_some(recv)
         });
         let recv = recv.ok_or(Refusal::Full)?;
-        let seq = wire::Seq(self.rng.next_u32() as u16);
+        let seq = self.first_number();
         let settings = &self.settings;
         let slot = self.conns.insert(|id| Conn::asking(id, to, recv, seq, settings));
         self.routes.insert((to, recv), slot);
@@ -483,6 +489,10 @@ impl Utp {
     /// Whether there can be one more connection, for which one that only lingers gives way.
     fn has_room(&self) -> bool {
         self.conns.len() < self.settings.most_conns || self.conns.lingering().is_some()
+    }
+
+    fn first_number(&mut self) -> wire::Seq {
+        wire::Seq(self.settings.first_number.unwrap_or_else(|| self.rng.next_u32() as u16))
     }
 
     fn make_room(&mut self) -> bool {

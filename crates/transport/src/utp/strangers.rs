@@ -115,7 +115,7 @@ impl Utp {
                 return;
             }
             None => {
-                let first = Seq(self.rng.next_u32() as u16);
+                let first = self.first_number();
                 let one = Unconfirmed { from, recv, first, syn: header.seq, guesses: 0 };
                 self.remember(one);
                 one

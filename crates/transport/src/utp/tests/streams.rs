@@ -102,6 +102,16 @@ fn numbers_wrap() {
     assert!(world.ends[0].packets > 70_000);
 }
 
+/// Both ends begin to count just before numbers wrap.
+#[test]
+fn numbers_wrap_among_the_first() {
+    for (seed, first) in (41..).zip([u16::MAX, u16::MAX - 1, u16::MAX - 40, u16::MAX - 500]) {
+        let settings = Settings { first_number: Some(first), ..Settings::default() };
+        let path = Path { lost: 50, doubled: 50, late: 100, ..Path::default() };
+        swap(World::with(settings, path, seed), [400_000, 100_000], 600 * SECOND);
+    }
+}
+
 #[test]
 fn a_slow_reader_closes_the_window() {
     for (seed, lost) in [(50, 0), (51, 50)] {
