@@ -415,8 +415,8 @@ pub struct EngineOptions {
     #[serde(default)]
     pub encrypt_out: Option<Encryption>,
     /// Lists of addresses that are not talked to, in the P2P, DAT or CIDR format, plain or gzip: files, or http(s) URLs.
-    /// Files are read before anything is sent, and again when they change; URLs once a day, and until one was read for
-    /// the first time, its list blocks nobody.
+    /// Files are read before anything is sent, and again when they change; URLs once a day, if the server has another one
+    /// than we, and until one was read for the first time, its list blocks nobody.
     #[serde(default)]
     pub ip_filters: Vec<String>,
     /// Addresses that are not talked to: each one address, network (`1.2.3.0/24`) or range (`1.2.3.4-1.2.3.8`).

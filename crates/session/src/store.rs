@@ -295,13 +295,18 @@ impl Desk {
 
 /// Puts `bytes` in the place of `file`, by way of `part`. The folder is still to be flushed.
 pub(crate) fn replace(file: &Path, part: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_by(file, part, &[bytes])
+}
+
+/// The same, with one behind the other.
+pub(crate) fn replace_by(file: &Path, part: &Path, all: &[&[u8]]) -> io::Result<()> {
     // One that is left of a run that was killed; made anew, its mode is ours whatever it was.
     match fs::remove_file(part) {
         Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
         _ => {}
     }
     let mut to = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(part)?;
-    to.write_all(bytes)?;
+    all.iter().try_for_each(|bytes| to.write_all(bytes))?;
     to.sync_all()?;
     fs::rename(part, file)
 }

@@ -1,9 +1,11 @@
 //! Whom a session does not talk to: lists from files and servers, and bans, over real sockets on loopback.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant, SystemTime};
 
 use piecemeal::api::{
     AddTorrent, Cancel, CreateRequest, EngineOptions, Limits, NetOptions, TorrentId, Transports, Verify, Work,
@@ -150,6 +152,48 @@ fn lists_come_from_servers_and_stay_over_a_restart() {
 }
 
 #[test]
+fn a_list_that_is_what_we_have_is_not_fetched_again() {
+    let stage = Stage::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/list", listener.local_addr().unwrap());
+    let (tell, asked) = channel();
+    // A server that knows its list by a tag.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let head: Vec<String> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            let knows = head.iter().any(|line| line == "if-none-match: \"7\"");
+            let said = match knows {
+                true => "304 Not Modified\r\nconnection: close\r\n\r\n".to_owned(),
+                false => "200 OK\r\netag: \"7\"\r\nconnection: close\r\n\r\n1.2.3.4\n5.6.7.0/24\n".to_owned(),
+            };
+            stream.write_all(format!("HTTP/1.1 {said}").as_bytes()).unwrap();
+            if tell.send(knows).is_err() {
+                return;
+            }
+        }
+    });
+    let state_dir = stage.path().join("state");
+    let options =
+        EngineOptions { ip_filters: vec![url], state_dir: Some(state_dir.clone()), ..at("127.0.0.1") };
+    let session = Session::start(&options).unwrap();
+    until("it is fetched", || session.ip_filter().ranges == 2);
+    assert_eq!(asked.recv_timeout(PATIENCE), Ok(false));
+    drop(session);
+    // A day goes by.
+    let copy = fs::read_dir(state_dir.join("ip-filters")).unwrap().next().unwrap().unwrap().path();
+    let modified = || fs::metadata(&copy).unwrap().modified().unwrap();
+    let file = fs::File::options().write(true).open(&copy).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    let session = Session::start(&options).unwrap();
+    assert_eq!(asked.recv_timeout(PATIENCE), Ok(true));
+    until("that it is fresh is kept", || modified() > SystemTime::UNIX_EPOCH);
+    let filter = session.ip_filter();
+    assert_eq!((filter.ranges, filter.lists[0].warning.clone()), (2, None));
+}
+
+#[test]
 fn a_server_that_fails_is_told_of_and_nothing_waits_for_it() {
     let (_server, url) = served(b"gone", 404);
     let session =
@@ -162,7 +206,7 @@ fn a_server_that_fails_is_told_of_and_nothing_waits_for_it() {
     );
     assert!(list.waiting && list.ranges == 0);
     // One that says nothing at all does not hold up a farewell.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/list", silent.local_addr().unwrap());
     let session = Session::start(&EngineOptions { ip_filters: vec![url], ..at("127.0.0.1") }).unwrap();
     let (_asked, _) = silent.accept().unwrap();

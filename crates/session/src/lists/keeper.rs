@@ -3,7 +3,6 @@
 //! Owns the one [`Gate`] from which the engine's are made, and that the engine hears of each change in their order. When
 //! a list is due and what it says is known to [`Lists`].
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -110,7 +109,7 @@ fn too_many(why: piecemeal_discovery::filter::TooManyBans) -> Refusal {
 
 /// The thread that keeps lists fresh. It ends when this is dropped, which waits for it.
 pub(crate) struct Keeper {
-    stop: Arc<AtomicBool>,
+    stop: http::Stop,
     wake: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -129,12 +128,13 @@ impl Keeper {
         if lists.next_due().is_none() {
             return Ok(None);
         }
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = http::Stop::default();
         let (wake, sleep) = sync_channel(0);
         let (dialer, shell, stopped) = (shell.dialer().clone(), Arc::downgrade(shell), stop.clone());
         let keep = move || {
-            let fetch = |url: &str| {
-                let got = http::get_unless(&dialer, url, MOST_FETCHED_BYTES, FETCH_PATIENCE, &stopped);
+            let fetch = |url: &str, known: &http::Validators| {
+                let (most, patience) = (MOST_FETCHED_BYTES, FETCH_PATIENCE);
+                let got = http::get_if_changed(&dialer, url, known, most, patience, &stopped);
                 got.map_err(|why| words::without_number(&why.to_string()).to_owned())
             };
             while let Some(due) = lists.next_due() {
@@ -143,7 +143,7 @@ impl Keeper {
                     return;
                 }
                 let said = lists.refresh(Instant::now(), &fetch);
-                if stopped.load(Ordering::Acquire) {
+                if stopped.is_raised() {
                     return;
                 }
                 if let (Some(warnings), Some(blocking)) = (said, blocking()) {
@@ -178,7 +178,7 @@ fn publish(
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
+        self.stop.raise();
         self.wake = None;
         if let Some(thread) = self.thread.take() {
             // A panic there has been reported by the thread itself.

@@ -1,9 +1,10 @@
 //! The IP filter's lists: where they lie, and when they are read again.
 //!
 //! Owns the lists by file and URL, and the copies of the latter that the next run begins with. Files are looked at every
-//! minute and read when they changed; URLs are fetched once a day. A list that cannot be read stays as it was. What
-//! becomes of the filter is `keeper`'s.
+//! minute and read when they changed; URLs are asked once a day, and fetched unless the server says that they are what we
+//! have. A list that cannot be read stays as it was. What becomes of the filter is `keeper`'s.
 
+mod copy;
 mod keeper;
 mod read;
 #[cfg(test)]
@@ -18,8 +19,8 @@ use std::time::{Duration, Instant, SystemTime};
 use piecemeal_api::{IpList, Refusal};
 use piecemeal_discovery::filter::{Builder, IpFilter};
 use piecemeal_metainfo::{sha1, to_hex};
+use piecemeal_shell::http::{Got, Validators};
 
-use crate::store::replace;
 use crate::words;
 pub(crate) use keeper::{Blocking, Keeper, ban};
 
@@ -44,6 +45,9 @@ struct List {
     place: String,
     kind: Kind,
     ranges: Arc<IpFilter>,
+    /// What is odd about what was read.
+    odd: Option<String>,
+    /// What there is to say: that, or why it was not read.
     warning: Option<String>,
     /// It was read once.
     known: bool,
@@ -58,14 +62,19 @@ enum Kind {
     },
     Url {
         copy: Option<PathBuf>,
+        /// By what the server knows what was read last.
+        validators: Validators,
     },
 }
 
 /// By which a change of a file is seen.
 type Stamp = (SystemTime, u64);
 
-/// Gets a URL; why not, in words.
-pub(crate) type Fetch<'a> = &'a dyn Fn(&str) -> Result<Vec<u8>, String>;
+/// The ranges of a list, and what is odd about it, in words.
+type Parsed = (Arc<IpFilter>, Option<String>);
+
+/// Gets a URL, unless it is what these validators are of; why not, in words.
+pub(crate) type Fetch<'a> = &'a dyn Fn(&str, &Validators) -> Result<Got, String>;
 
 /// Whether it is a URL that can be fetched.
 pub(crate) fn is_url(place: &str) -> bool {
@@ -140,13 +149,13 @@ impl List {
     fn of_file(place: &str, now: Instant) -> Result<List, Refusal> {
         let path = PathBuf::from(place);
         let seen = stamp(&path);
-        let (ranges, odd) = read_file(&path).map_err(|why| {
+        let parsed = read_file(&path).map_err(|why| {
             let remedy = "name a list in the P2P, DAT or CIDR format, plain or gzip";
             Refusal::file(&path, why, remedy)
         })?;
-        let warning = odd.map(|odd| format!("{place}: {odd}"));
-        let kind = Kind::File { path, seen };
-        Ok(List { place: place.into(), kind, ranges, warning, known: true, due: now + LOOK_EVERY })
+        let mut list = List::new(place, Kind::File { path, seen }, now + LOOK_EVERY);
+        list.took(parsed);
+        Ok(list)
     }
 
     fn of_url(place: &str, folder: Option<&Path>, now: Instant) -> List {
@@ -154,22 +163,22 @@ impl List {
         let name = || format!("{}.list", to_hex(&sha1(place.as_bytes())[..8]));
         let copy = folder.map(|folder| folder.join(name()));
         // A damaged copy is as good as none.
-        let kept = copy.as_deref().and_then(|copy| Some((read_file(copy).ok()?, stamp(copy)?)));
-        let mut list = List {
-            place: place.into(),
-            kind: Kind::Url { copy },
-            ranges: Arc::default(),
-            warning: None,
-            known: false,
-            due: now,
-        };
-        if let Some(((ranges, odd), (modified, _))) = kept {
-            list.took(ranges, odd);
+        let kept = copy.as_deref().and_then(|copy| Some((copy::read(copy).ok()?, stamp(copy)?)));
+        let mut list = List::new(place, Kind::Url { copy, validators: Validators::default() }, now);
+        if let Some(((parsed, validators), (modified, _))) = kept {
+            list.took(parsed);
+            list.knows(validators);
             // One of the future is of a clock that was wrong.
             let age = modified.elapsed().unwrap_or(FETCH_EVERY);
             list.due = now + FETCH_EVERY.saturating_sub(age);
         }
         list
+    }
+
+    /// One of which nothing is known yet.
+    fn new(place: &str, kind: Kind, due: Instant) -> List {
+        let (place, ranges) = (place.to_owned(), Arc::default());
+        List { place, kind, ranges, odd: None, warning: None, known: false, due }
     }
 
     /// Looks whether a file is another; true if its ranges were read.
@@ -185,26 +194,35 @@ impl List {
         self.heard(read)
     }
 
+    /// Asks for it; true if its ranges or what there is to say are others.
     fn fetch(&mut self, now: Instant, fetch: Fetch<'_>) -> bool {
-        let got = fetch(&self.place).and_then(|body| {
-            let (ranges, odd) = read::read(&body[..])?;
-            Ok((body, (Arc::new(ranges), odd)))
+        let Kind::Url { copy, validators } = &self.kind else { return false };
+        let got = fetch(&self.place, validators).and_then(|got| match got {
+            Got::Unchanged => Ok(None),
+            Got::Body(body, validators) => Ok(Some((read::parsed(&body[..])?, body, validators))),
         });
-        let Kind::Url { copy } = &self.kind else { return false };
         let pause = if self.known { AGAIN_AFTER } else { AGAIN_SOON };
         self.due = now + if got.is_ok() { FETCH_EVERY } else { pause };
-        if let (Ok((body, _)), Some(copy)) = (&got, copy) {
-            // Not worth an error: the next run fetches it again.
-            let _ = copy.parent().map(fs::create_dir_all);
-            let _ = replace(copy, &copy.with_extension("part"), body);
+        // What cannot be kept is not worth an error: the next run fetches it again.
+        match got {
+            Ok(None) => {
+                let _ = copy.as_deref().map(copy::is_fresh);
+                let before = std::mem::replace(&mut self.warning, self.odd.clone());
+                before != self.warning
+            }
+            Ok(Some((parsed, body, validators))) => {
+                let _ = copy.as_deref().map(|copy| copy::write(copy, &body, &validators));
+                self.knows(validators);
+                self.heard(Ok(parsed))
+            }
+            Err(why) => self.heard(Err(why)),
         }
-        self.heard(got.map(|(_, read)| read))
     }
 
-    fn heard(&mut self, read: Result<(Arc<IpFilter>, Option<String>), String>) -> bool {
+    fn heard(&mut self, read: Result<Parsed, String>) -> bool {
         match read {
-            Ok((ranges, odd)) => {
-                self.took(ranges, odd);
+            Ok(parsed) => {
+                self.took(parsed);
                 true
             }
             Err(why) => {
@@ -216,9 +234,16 @@ impl List {
         }
     }
 
-    fn took(&mut self, ranges: Arc<IpFilter>, odd: Option<String>) {
+    fn took(&mut self, (ranges, odd): Parsed) {
         (self.ranges, self.known) = (ranges, true);
-        self.warning = odd.map(|odd| format!("{}: {odd}", self.place));
+        self.odd = odd.map(|odd| format!("{}: {odd}", self.place));
+        self.warning = self.odd.clone();
+    }
+
+    fn knows(&mut self, new: Validators) {
+        if let Kind::Url { validators, .. } = &mut self.kind {
+            *validators = new;
+        }
     }
 }
 
@@ -227,11 +252,10 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some((meta.modified().ok()?, meta.len()))
 }
 
-fn read_file(path: &Path) -> Result<(Arc<IpFilter>, Option<String>), String> {
+fn read_file(path: &Path) -> Result<Parsed, String> {
     let file = File::open(path).map_err(|why| words::reason(&why))?;
     if file.metadata().is_ok_and(|meta| meta.is_dir()) {
         return Err("it is a directory".to_owned());
     }
-    let (filter, odd) = read::read(BufReader::new(file))?;
-    Ok((Arc::new(filter), odd))
+    read::parsed(BufReader::new(file))
 }

@@ -4,10 +4,12 @@
 //! memory is bounded by the ranges that a filter may have, and time by the bytes that are looked at.
 
 use std::io::{self, BufRead, Read};
+use std::sync::Arc;
 
 use flate2::bufread::MultiGzDecoder;
 use piecemeal_discovery::filter::{Builder, IpFilter, Report};
 
+use super::Parsed;
 use crate::words;
 
 /// Bytes of a list once unpacked: some four times what the ranges that a filter may have take as text.
@@ -34,6 +36,11 @@ pub(super) fn read(mut from: impl BufRead) -> Result<(IpFilter, Option<String>),
         }
     });
     Ok((filter, odd))
+}
+
+/// The same, as lists have it.
+pub(super) fn parsed(from: impl BufRead) -> Result<Parsed, String> {
+    read(from).map(|(filter, odd)| (Arc::new(filter), odd))
 }
 
 fn all_of(mut from: impl Read, trouble: &str) -> Result<(IpFilter, Report), String> {

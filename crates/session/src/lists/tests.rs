@@ -24,7 +24,7 @@ fn ranges(lists: &Lists) -> Vec<String> {
     lists.filter().unwrap().ranges().map(|range| range.to_string()).collect()
 }
 
-fn nothing(url: &str) -> Result<Vec<u8>, String> {
+fn nothing(url: &str, _: &Validators) -> Result<Got, String> {
     panic!("{url} is not to be fetched");
 }
 
@@ -90,10 +90,10 @@ fn urls_are_fetched_once_a_day_and_outlast_a_restart() {
     let mut lists = open(start);
     assert!(ranges(&lists).is_empty() && lists.status()[0].waiting);
     let (fetched, answer) = (Cell::new(0), RefCell::new(Err("the server answered 503".to_owned())));
-    let fetch = |asked: &str| {
+    let fetch = |asked: &str, _: &Validators| {
         assert_eq!(asked, url);
         fetched.set(fetched.get() + 1);
-        answer.borrow().clone()
+        answer.borrow().clone().map(|body| Got::Body(body, Validators::default()))
     };
     let said = lists.refresh(start, &fetch).unwrap();
     assert_eq!(said, [format!("{url}: the server answered 503; trying again later")]);
@@ -122,6 +122,68 @@ fn urls_are_fetched_once_a_day_and_outlast_a_restart() {
     fs::write(&copy, "rubbish").unwrap();
     assert_eq!((ranges(&open(begin)).len(), open(begin).next_due()), (0, Some(begin)));
     assert_eq!(fetched.get(), 3);
+}
+
+#[test]
+fn what_the_server_says_is_unchanged_is_not_fetched_and_outlasts_a_restart() {
+    let dir = Dir::new();
+    let (url, start) = ("http://lists.example/a".to_owned(), Instant::now());
+    let open = |now| Lists::open(std::slice::from_ref(&url), Some(dir.0.path()), now).unwrap();
+    let tagged = |tag: &str| Validators {
+        url_hash: [7; 20],
+        etag: Some(tag.to_owned()),
+        last_modified: Some("yesterday".to_owned()),
+    };
+    let (said, answer) = (RefCell::new(Validators::default()), RefCell::new(Err("no".to_owned())));
+    let fetch = |_: &str, known: &Validators| {
+        said.replace(known.clone());
+        answer.borrow().clone()
+    };
+    let mut lists = open(start);
+    *answer.borrow_mut() = Ok(Got::Body(b"1.2.3.4\noops\n".to_vec(), tagged("\"1\"")));
+    let odd = format!("{url}: 1 line of 2 is no range, line 2: oops");
+    assert_eq!(lists.refresh(start, &fetch), Some(vec![odd.clone()]));
+    assert_eq!(*said.borrow(), Validators::default(), "nothing was known");
+
+    *answer.borrow_mut() = Ok(Got::Unchanged);
+    let now = start + FETCH_EVERY;
+    assert_eq!((lists.refresh(now, &fetch), lists.next_due()), (None, Some(now + FETCH_EVERY)));
+    assert_eq!((ranges(&lists), said.borrow().clone()), (vec!["1.2.3.4".into()], tagged("\"1\"")));
+    // A fault in between is over, and what is known is still known; what is no list is not what is known.
+    for fault in [Err("the server answered 503".to_owned()), Ok(Got::Body(b"<p>".to_vec(), tagged("\"2\"")))]
+    {
+        *answer.borrow_mut() = fault;
+        let now = lists.next_due().unwrap();
+        assert!(lists.refresh(now, &fetch).unwrap()[0].ends_with("what it said before still holds"));
+        *answer.borrow_mut() = Ok(Got::Unchanged);
+        let now = lists.next_due().unwrap();
+        assert_eq!(lists.refresh(now, &fetch), Some(vec![odd.clone()]), "the warning is another");
+        assert_eq!((&*said.borrow(), lists.status()[0].warning.as_ref()), (&tagged("\"1\""), Some(&odd)));
+    }
+
+    // The next run knows it too, with the list, and says so a day after it was asked last.
+    let copy = fs::read_dir(dir.0.path().join(FOLDER)).unwrap().next().unwrap().unwrap().path();
+    let kept = fs::read(&copy).unwrap();
+    assert!(!kept.windows(5).any(|part| part == b"lists"), "there may be a password in the URL");
+    let long_ago = |bytes: &[u8]| {
+        fs::write(&copy, bytes).unwrap();
+        File::options().write(true).open(&copy).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    };
+    long_ago(&kept);
+    let begin = Instant::now();
+    let mut again = open(begin);
+    assert_eq!((ranges(&again), again.next_due()), (vec!["1.2.3.4".into()], Some(begin)));
+    assert_eq!(again.refresh(begin, &fetch), None);
+    assert_eq!(*said.borrow(), tagged("\"1\""));
+    assert!(open(begin).next_due() > Some(begin + FETCH_EVERY / 2), "it was asked just now");
+    // A copy that lost a part of it knows nothing; one of the list alone is a list.
+    for (bytes, ranges) in [(&kept[..20], 0), (&kept[..kept.len() - 13], 0), (b"1.2.3.4\n", 1)] {
+        long_ago(bytes);
+        let mut one = open(begin);
+        assert_eq!(self::ranges(&one).len(), ranges);
+        one.refresh(begin, &fetch);
+        assert_eq!(*said.borrow(), Validators::default());
+    }
 }
 
 #[test]

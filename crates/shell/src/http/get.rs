@@ -1,17 +1,21 @@
 //! Getting one URL: the way there, redirects included, and the body within bounds.
 //!
 //! Owns what holds for every request we make: only HTTP and HTTPS, no way but that of the policy, nothing stored
-//! or sent along but the URL, and no detour from the internet into a local network. Who asks, and when, is left to
-//! the callers.
+//! or sent along but the URL and, if the caller keeps what it led to, by what the server knows that; and no detour from the
+//! internet into a local network. Who asks, and when, is left to the callers.
 
 use super::place::{Names, Nowhere, Reach, gate_of, looks_like_tracker, names_a_host, says_local};
 use crate::net::{Dialer, Traffic, Way};
-use reqwest::header::LOCATION;
-use reqwest::{Client, Response, Url};
+use piecemeal_metainfo::sha1;
+use reqwest::header::{
+    ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION,
+};
+use reqwest::{Client, Response, StatusCode, Url};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
+use tokio::sync::Notify;
 
 /// Redirects followed, as libtorrent follows.
 const REDIRECTS_MAX: usize = 5;
@@ -19,8 +23,8 @@ const REDIRECTS_MAX: usize = 5;
 const IDLE_PER_HOST: usize = 2;
 /// How long they are kept.
 const IDLE: Duration = Duration::from_secs(30);
-/// How often the wish to stop is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Bytes of the longest validator that is kept; servers use some 40.
+const VALIDATOR_BYTES: usize = 1024;
 /// Who we say we are when nobody said it for us.
 const USER_AGENT: &str = concat!("piecemeal/", env!("CARGO_PKG_VERSION"));
 
@@ -56,6 +60,54 @@ pub enum GetError {
     Unreachable(String),
 }
 
+/// A wish to give up a request, shared by clones. Once raised it stays.
+#[derive(Clone, Default, Debug)]
+pub struct Stop(Arc<(AtomicBool, Notify)>);
+
+impl Stop {
+    /// Whoever waits for a request gives it up.
+    pub fn raise(&self) {
+        let (raised, notify) = &*self.0;
+        raised.store(true, Ordering::SeqCst);
+        // Kept for who begins to wait later.
+        notify.notify_one();
+    }
+
+    /// Whether it was raised.
+    pub fn is_raised(&self) -> bool {
+        self.0.0.load(Ordering::SeqCst)
+    }
+
+    /// Until it is raised; one waits at a time.
+    async fn raised(&self) {
+        while !self.is_raised() {
+            self.0.1.notified().await;
+        }
+    }
+}
+
+/// By what a server knows which of its answers somebody has (RFC 9110, 8.8). None of it is understood here; it is said to
+/// that server as it said it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Validators {
+    /// SHA-1 of the URL that the answer came from in the end, redirects followed. Only there it is said. Not the URL, which may
+    /// have a password in it, since this is kept.
+    pub url_hash: [u8; 20],
+    /// Its `ETag`; printable ASCII.
+    pub etag: Option<String>,
+    /// Its `Last-Modified`; printable ASCII.
+    pub last_modified: Option<String>,
+}
+
+/// What a URL gave to somebody who may have it already.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Got {
+    /// The body, and what to say the next time to get it only if it has changed.
+    Body(Vec<u8>, Validators),
+    /// It is what those validators are of.
+    Unchanged,
+}
+
 /// Gets a URL a user gave, such as that of a .torrent file, by the way of web seeds, and blocks until it is there.
 ///
 /// `cap_bytes` bounds the body after inflating, `timeout` everything from the first look-up to the last byte. Not to
@@ -64,27 +116,29 @@ pub enum GetError {
 /// # Errors
 /// As [`GetError`] says.
 pub fn get(dialer: &Dialer, url: &str, cap_bytes: usize, timeout: Duration) -> Result<Vec<u8>, GetError> {
-    get_unless(dialer, url, cap_bytes, timeout, &AtomicBool::new(false))
+    let got = get_if_changed(dialer, url, &Validators::default(), cap_bytes, timeout, &Stop::default());
+    got.and_then(body_of)
 }
 
-/// As [`get`], and gives up soon after `stop` is set: then it has timed out.
+/// As [`get`], and spares the body if it is what `known` is of. Gives up when `stop` is raised: then it has timed out.
 ///
 /// # Errors
 /// As [`GetError`] says.
-pub fn get_unless(
+pub fn get_if_changed(
     dialer: &Dialer,
     url: &str,
+    known: &Validators,
     cap_bytes: usize,
     timeout: Duration,
-    stop: &AtomicBool,
-) -> Result<Vec<u8>, GetError> {
+    stop: &Stop,
+) -> Result<Got, GetError> {
     let trouble = |why: std::io::Error| GetError::Unreachable(why.to_string());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(trouble)?;
     let browser = Browser::new(dialer.clone(), Traffic::Web, Trust::User, USER_AGENT, [true, true]);
     let result = runtime.block_on(async {
         tokio::select! {
-            got = browser.get(url, cap_bytes, timeout) => got,
-            () = raised(stop) => Err(GetError::TimedOut),
+            got = browser.get_if_changed(url, known, cap_bytes, timeout) => got,
+            () = stop.raised() => Err(GetError::TimedOut),
         }
     });
     // A look-up that hangs in the system's resolver must not hold up the caller.
@@ -92,9 +146,11 @@ pub fn get_unless(
     result
 }
 
-async fn raised(flag: &AtomicBool) {
-    while !flag.load(Ordering::Acquire) {
-        tokio::time::sleep(LOOK_EVERY).await;
+/// Of a request that said nothing of what is known, an answer has a body.
+fn body_of(got: Got) -> Result<Vec<u8>, GetError> {
+    match got {
+        Got::Body(body, _) => Ok(body),
+        Got::Unchanged => Err(GetError::Status(304, Vec::new())),
     }
 }
 
@@ -134,17 +190,34 @@ impl Browser {
     }
 
     pub async fn get(&self, url: &str, cap_bytes: usize, timeout: Duration) -> Result<Vec<u8>, GetError> {
-        let walk = self.walk(url, cap_bytes);
+        let got = self.get_if_changed(url, &Validators::default(), cap_bytes, timeout).await;
+        got.and_then(body_of)
+    }
+
+    async fn get_if_changed(
+        &self,
+        url: &str,
+        known: &Validators,
+        cap_bytes: usize,
+        timeout: Duration,
+    ) -> Result<Got, GetError> {
+        let walk = self.walk(url, known, cap_bytes);
         tokio::time::timeout(timeout, walk).await.unwrap_or(Err(GetError::TimedOut))
     }
 
-    async fn walk(&self, url: &str, cap_bytes: usize) -> Result<Vec<u8>, GetError> {
+    async fn walk(&self, url: &str, known: &Validators, cap_bytes: usize) -> Result<Got, GetError> {
         let mut url = parse(url)?;
         let mut local = self.trust == Trust::User || looks_like_tracker(&url);
         for _ in 0..=REDIRECTS_MAX {
-            let response = self.ask(&url, local).await?;
+            let headers = known.headers(&url);
+            let conditional = !headers.is_empty();
+            let response = self.ask(&url, headers, local).await?;
             let Some(next) = redirect(&url, &response)? else {
-                return body(response, cap_bytes).await;
+                if conditional && response.status() == StatusCode::NOT_MODIFIED {
+                    return Ok(Got::Unchanged);
+                }
+                let validators = Validators::of(&url, &response);
+                return Ok(Got::Body(body(response, cap_bytes).await?, validators));
             };
             local = match self.trust {
                 Trust::User => says_local(&url),
@@ -160,13 +233,13 @@ impl Browser {
         Err(GetError::Redirects)
     }
 
-    async fn ask(&self, url: &Url, local: bool) -> Result<Response, GetError> {
+    async fn ask(&self, url: &Url, headers: HeaderMap, local: bool) -> Result<Response, GetError> {
         if let Some(why) = self.dialer.away() {
             return Err(GetError::Unreachable(why));
         }
         let reach = self.reach(url, local)?;
         reach.check(url, &gate_of(&self.dialer, self.trust))?;
-        Ok(self.kept_client(reach)?.get(url.clone()).send().await?)
+        Ok(self.kept_client(reach)?.get(url.clone()).headers(headers).send().await?)
     }
 
     fn kept_client(&self, reach: Reach) -> Result<Client, GetError> {
@@ -215,6 +288,34 @@ impl Browser {
         };
         // A system without certificates still has trackers without TLS; those with it then fail one by one.
         builder()?.build().or_else(|_| Ok(builder()?.tls_certs_only([]).build()?))
+    }
+}
+
+impl Validators {
+    fn of(url: &Url, response: &Response) -> Validators {
+        let text = |name: HeaderName| {
+            let text = response.headers().get(name)?.to_str().ok()?;
+            (!text.is_empty() && text.len() <= VALIDATOR_BYTES).then(|| text.to_owned())
+        };
+        Validators {
+            url_hash: sha1(url.as_str().as_bytes()),
+            etag: text(ETAG),
+            last_modified: text(LAST_MODIFIED),
+        }
+    }
+
+    /// What is said of them to this URL: nothing, if they are another's.
+    fn headers(&self, url: &Url) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if self.url_hash != sha1(url.as_str().as_bytes()) {
+            return headers;
+        }
+        for (name, value) in [(IF_NONE_MATCH, &self.etag), (IF_MODIFIED_SINCE, &self.last_modified)] {
+            // What was kept on a disk may be anything.
+            let value = value.as_deref().and_then(|value| HeaderValue::from_str(value).ok());
+            value.into_iter().for_each(|value| drop(headers.insert(name.clone(), value)));
+        }
+        headers
     }
 }
 

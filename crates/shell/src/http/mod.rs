@@ -12,7 +12,7 @@ mod serve;
 mod tests;
 
 pub use client::{Client, Reply};
-pub use get::{GetError, get, get_unless};
+pub use get::{GetError, Got, Stop, Validators, get, get_if_changed};
 pub use place::is_local;
 pub(crate) use place::{Nowhere, Reach, let_in, looks_like_tracker};
 pub use serve::{Answer, Asked, ServeLimits, Serving, serve};

@@ -59,14 +59,21 @@ fn text(status: u16, body: impl Into<Vec<u8>>) -> Answer {
 
 /// Answers one connection with exactly these bytes and hands out what was asked.
 fn raw_server(answer: Vec<u8>) -> (SocketAddr, mpsc::Receiver<Vec<String>>) {
+    raw_servers(vec![answer])
+}
+
+/// The same for one connection after the other.
+fn raw_servers(answers: Vec<Vec<u8>>) -> (SocketAddr, mpsc::Receiver<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let (sender, heads) = mpsc::channel();
     thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let lines = BufReader::new(stream.try_clone().unwrap()).lines();
-        let _ = sender.send(lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect());
-        let _ = stream.write_all(&answer);
+        for answer in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let _ = sender.send(lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect());
+            let _ = stream.write_all(&answer);
+        }
     });
     (addr, heads)
 }
@@ -260,6 +267,84 @@ fn getting_a_torrent_by_url() {
     assert_eq!(get(&format!("{base}/b.torrent"), 99, AGES), Err(GetError::Status(404, b"no".to_vec())));
     assert_eq!(get("file:///etc/passwd", 99, AGES), Err(GetError::BadUrl));
     serving.stop();
+}
+
+/// A whole answer, after which the server hangs up.
+fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+        .into_bytes()
+}
+
+/// The conditions in the head of a request.
+fn conditions(heads: &mpsc::Receiver<Vec<String>>) -> Vec<String> {
+    let head = heads.recv_timeout(AGES).unwrap();
+    head.into_iter().filter(|line| line.to_ascii_lowercase().starts_with("if-")).collect()
+}
+
+#[test]
+fn what_is_known_and_unchanged_is_not_sent_again() {
+    let (tag, date) = ("W/\"a b\"", "Sat, 03 May 2025 10:00:00 GMT");
+    let unchanged = || answer("304 Not Modified", "", "");
+    let known = format!("etag: {tag}\r\nlast-modified: {date}\r\n");
+    let (addr, heads) = raw_servers(vec![
+        answer("200 OK", &known, "old"),
+        unchanged(),
+        unchanged(),
+        answer("200 OK", &format!("etag: {}\r\n", "x".repeat(2000)), "new"),
+        unchanged(),
+    ]);
+    let dialer = Dialer::new(Policy::default());
+    let ask = |known: &Validators, path: &str| {
+        get_if_changed(&dialer, &format!("http://{addr}/{path}"), known, 100, AGES, &Stop::default())
+    };
+    let Got::Body(body, known) = ask(&Validators::default(), "list").unwrap() else { panic!() };
+    assert_eq!((&body[..], conditions(&heads)), (&b"old"[..], vec![]));
+    assert_eq!((known.etag.as_deref(), known.last_modified.as_deref()), (Some(tag), Some(date)));
+    assert_eq!(ask(&known, "list"), Ok(Got::Unchanged));
+    assert_eq!(conditions(&heads), [format!("if-none-match: {tag}"), format!("if-modified-since: {date}")]);
+    // Nobody else is told, and from them it is no answer.
+    assert_eq!(ask(&known, "other"), Err(GetError::Status(304, vec![])));
+    assert_eq!(conditions(&heads), Vec::<String>::new());
+    let Got::Body(body, none) = ask(&known, "list").unwrap() else { panic!() };
+    assert_eq!((&body[..], conditions(&heads).len()), (&b"new"[..], 2));
+    // One that is too long is not kept.
+    assert_eq!((none.etag, none.last_modified), (None, None));
+    assert_eq!(get(&format!("http://{addr}/list"), 9, AGES), Err(GetError::Status(304, vec![])));
+}
+
+#[test]
+fn the_end_of_a_redirect_is_told_what_is_known_of_it_and_the_way_there_is_not() {
+    let (there, there_heads) =
+        raw_servers(vec![answer("200 OK", "etag: \"1\"\r\n", ""), answer("304 Not Modified", "", "")]);
+    let moved = answer("302 Found", &format!("location: http://{there}/x\r\n"), "");
+    let (here, here_heads) = raw_servers(vec![moved.clone(), moved]);
+    let ask = |known: &Validators| {
+        let dialer = Dialer::new(Policy::default());
+        get_if_changed(&dialer, &format!("http://{here}/"), known, 100, AGES, &Stop::default())
+    };
+    let Got::Body(_, known) = ask(&Validators::default()).unwrap() else { panic!() };
+    assert_eq!(ask(&known), Ok(Got::Unchanged));
+    for expected in [vec![], vec!["if-none-match: \"1\"".to_owned()]] {
+        assert_eq!((conditions(&here_heads), conditions(&there_heads)), (vec![], expected));
+    }
+}
+
+#[test]
+fn a_request_is_given_up_when_nobody_waits_for_it() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (url, stop) = (format!("http://{}/", silent.local_addr().unwrap()), Stop::default());
+    let stopper = stop.clone();
+    let asked = thread::spawn(move || {
+        let asked = silent.accept().unwrap();
+        stopper.raise();
+        asked
+    });
+    let dialer = Dialer::new(Policy::default());
+    let ask = || get_if_changed(&dialer, &url, &Validators::default(), 9, AGES, &stop);
+    assert_eq!((ask(), stop.is_raised()), (Err(GetError::TimedOut), true));
+    assert_eq!(ask(), Err(GetError::TimedOut), "it stays raised");
+    drop(asked.join().unwrap());
 }
 
 #[test]
