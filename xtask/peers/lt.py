@@ -3,6 +3,7 @@
 
   lt.py peer --torrent F --dir D --listen IP:PORT [--seed] [--connect IP:PORT]... [--up-limit BYTES] [--down-limit BYTES]
              [--once] [--stay SECONDS] [--dht IP:PORT] [--lsd] [--utp] [--encryption off|prefer|require]
+             [--tls CERTIFICATE KEY]
         prints READY when it listens and DONE SECONDS when the download is complete; F may be a magnet link; with
         --dht it begins at that node, with --lsd it looks on the local network, and otherwise does neither
   lt.py node --listen IP:PORT [--more N] [--stay SECONDS]
@@ -79,11 +80,17 @@ def params(torrent, directory):
 
 
 def peer(a):
-    s = session(a.listen, a.up_limit, a.dht, a.lsd, a.utp, a.encryption, a.down_limit)
+    s = session(a.listen + ("s" if a.tls else ""), a.up_limit, a.dht, a.lsd, a.utp, a.encryption, a.down_limit)
     p = params(a.torrent, a.dir)
     if a.seed:
         p.flags |= lt.torrent_flags.seed_mode
+    if a.tls:
+        # It would call its peers without a certificate, and not again for a minute.
+        p.flags |= lt.torrent_flags.paused
     h = s.add_torrent(p)
+    if a.tls:
+        h.set_ssl_certificate(a.tls[0], a.tls[1], "")
+        h.resume()
     for c in a.connect:
         ip, port = c.rsplit(":", 1)
         h.connect_peer((ip.strip("[]"), int(port)))
@@ -262,6 +269,7 @@ def main():
     p.add_argument("--dht")
     p.add_argument("--lsd", action="store_true")
     p.add_argument("--utp", action="store_true")
+    p.add_argument("--tls", nargs=2)
     p.add_argument("--encryption", choices=POLICIES, default="off")
     p = sub.add_parser("node")
     p.add_argument("--listen", required=True)

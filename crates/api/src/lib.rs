@@ -47,7 +47,7 @@ pub use tools::{
     Phase, Progress, RunningTracker, Tools, TrackerAnswer, TrackerOptions, TrackerStats, Transports, Verdict,
     VerifyRequest, Work,
 };
-pub use torrent::{AddTorrent, Content, Limits, Options, Selection, Verify};
+pub use torrent::{AddTorrent, Content, Limits, Options, Selection, TlsIdentity, Verify};
 
 /// One torrent of a running engine, from [`Client::add`].
 pub use piecemeal_metainfo::{FileIndex, InfoHash, InfoHashV2, PieceIndex, TorrentId};

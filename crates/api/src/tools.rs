@@ -114,6 +114,9 @@ pub struct CreateRequest {
     pub private: bool,
     /// The `source` field, which makes info-hashes differ between trackers.
     pub source: Option<String>,
+    /// The root certificate in PEM: peers must show one that it signed, and speak TLS alone (`ssl-cert`).
+    #[serde(default)]
+    pub tls_root: Option<String>,
     /// The `comment` field.
     pub comment: Option<String>,
     /// The `created by` field.
@@ -135,6 +138,7 @@ impl CreateRequest {
             piece_length: None,
             private: false,
             source: None,
+            tls_root: None,
             comment: None,
             created_by: None,
             created: None,

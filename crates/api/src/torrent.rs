@@ -1,5 +1,6 @@
 //! What a user asks of one torrent.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,6 +42,25 @@ pub struct AddTorrent {
     /// Announce URLs beside those of the metainfo, each a tier of its own, after the others.
     #[serde(default)]
     pub trackers: Vec<String>,
+    /// Who we are to its peers; wanted by a torrent with a root certificate (`ssl-cert`), and by no other.
+    #[serde(default)]
+    pub tls: Option<TlsIdentity>,
+}
+
+/// A certificate that a torrent's root signed, and its key: by these its peers know each other, and nobody else is let in.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsIdentity {
+    /// The certificate in PEM, and behind it those between it and the root. It is made out to the torrent's name, or `*`.
+    pub certificate: String,
+    /// Its private key in PEM, without a password.
+    pub key: String,
+}
+
+/// The key is nobody's business.
+impl fmt::Debug for TlsIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsIdentity").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
 }
 
 impl AddTorrent {
@@ -57,6 +77,7 @@ impl AddTorrent {
             peers: Vec::new(),
             known: Vec::new(),
             trackers: Vec::new(),
+            tls: None,
         }
     }
 }

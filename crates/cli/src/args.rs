@@ -120,6 +120,12 @@ pub struct Engine {
     pub up_limit: Option<u64>,
     #[command(flatten)]
     pub reach: Reach,
+    /// Our certificate for torrents whose peers must have one (PEM; those between it and the root behind it)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of --tls-cert (PEM, without a password)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     #[command(flatten)]
     pub crowd: Crowd,
     /// Do not ask the router to let peers in (by PCP, NAT-PMP or UPnP)
@@ -311,6 +317,9 @@ pub struct Create {
     /// A text that makes the info-hash differ, as private trackers want
     #[arg(long, value_name = "TEXT")]
     pub source: Option<String>,
+    /// Only for peers with a certificate that this one signed (PEM); they speak TLS alone
+    #[arg(long, value_name = "FILE")]
+    pub tls_root: Option<PathBuf>,
     /// A text for people
     #[arg(long, value_name = "TEXT")]
     pub comment: Option<String>,
@@ -337,13 +346,14 @@ pub struct Create {
 }
 
 /// What cannot be said of a torrent that others made.
-const NOT_FROM: [&str; 12] = [
+const NOT_FROM: [&str; 13] = [
     "path",
     "trackers",
     "web_seeds",
     "piece_length",
     "private",
     "source",
+    "tls_root",
     "comment",
     "v1",
     "v2",

@@ -17,6 +17,7 @@ use crate::progress::WorkScreen;
 use crate::seek::{self, Link};
 use crate::source::{Torrent, reason, taken, write_new};
 use crate::text;
+use crate::tls::read_pem;
 use crate::units::{count, size};
 
 /// Runs the command.
@@ -26,7 +27,9 @@ pub fn run(args: &Create, tools: &dyn Tools, host: &mut Host, stop: &Interrupt) 
     let output = output_path(host, args.output.as_deref(), &content);
     // Known before hours of hashing.
     free(args, &output)?;
-    let created = make(&request(args, content, tools), tools, host, stop)?;
+    let tls_root = args.tls_root.as_deref().map(|root| read_pem(&host.at(root))).transpose()?;
+    let request = CreateRequest { tls_root, ..request(args, content, tools) };
+    let created = make(&request, tools, host, stop)?;
     write_new(&output, &created.metainfo, args.force)?;
     host.say(format!("{}", output.display()))?;
     describe(&created, host)

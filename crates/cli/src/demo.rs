@@ -77,7 +77,7 @@ fn prove(
 
     let seed = fleet.start(tools, &options())?;
     let dir = place.0.join("seed");
-    let offers = [Offer { torrent: torrent.clone(), file: None, dir, verify: Verify::Full }];
+    let offers = [Offer { torrent: torrent.clone(), file: None, dir, verify: Verify::Full, tls: None }];
     offer(&offers, seed, &[], fleet, host, stop)?;
     fleet.items[0].name = "seed".to_owned();
     // Its goal is reached: from here on it is only shown, and the loop ends when the leeches are done.

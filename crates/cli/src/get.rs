@@ -18,17 +18,20 @@ use crate::seek::Link;
 use crate::select;
 use crate::source::{Source, Torrent};
 use crate::text::safe;
+use crate::tls::{identity_for, read_identity};
 use crate::units::{count, mean_rate, percent, rate, size, span};
 use crate::watch::{Course, End, Fleet, Goal, Item, filter_note};
 
 /// Runs the command.
 pub fn run(args: &Get, tools: &dyn Tools, host: &mut Host, stop: &Interrupt) -> Result<(), Failure> {
     let dir = args.output.as_deref().map_or_else(|| host.cwd.clone(), |dir| host.at(dir));
+    let identity = read_identity(&args.engine, host)?;
     let mut wishes = Vec::new();
     for source in &args.sources {
         wishes.push(match Source::read(source, &net_options(&args.engine.reach.ways), host, tools, stop)? {
             Source::Torrent(torrent) => {
-                let add = request(args, &torrent, &dir)?;
+                let tls = identity_for(&torrent, identity.as_ref());
+                let add = AddTorrent { tls, ..request(args, &torrent, &dir)? };
                 Wish::Torrent(torrent, add)
             }
             Source::Link(link) => {

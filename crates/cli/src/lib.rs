@@ -26,6 +26,7 @@ mod source;
 #[cfg(test)]
 mod test_kit;
 mod text;
+mod tls;
 mod tracker;
 mod units;
 mod verify;

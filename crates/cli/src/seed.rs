@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use piecemeal_api::{AddTorrent, CreateRequest, RunningTracker, Tools, TrackerOptions, Verify};
+use piecemeal_api::{AddTorrent, CreateRequest, RunningTracker, TlsIdentity, Tools, TrackerOptions, Verify};
 use serde::Serialize;
 
 use crate::args::Seed;
@@ -15,6 +15,7 @@ use crate::interrupt::Interrupt;
 use crate::progress::Screen;
 use crate::source::{Torrent, write_new};
 use crate::text::safe;
+use crate::tls::{identity_for, read_identity};
 use crate::units::{percent, size};
 use crate::verify::content_dir;
 use crate::watch::{Course, End, Fleet, Goal};
@@ -29,6 +30,8 @@ pub struct Offer {
     pub dir: PathBuf,
     /// How far to believe what is there.
     pub verify: Verify,
+    /// Who we are to its peers, if they want to know.
+    pub tls: Option<TlsIdentity>,
 }
 
 /// Runs the command.
@@ -71,6 +74,7 @@ pub fn offer(
             paused: true,
             verify: offer.verify,
             trackers: trackers.to_vec(),
+            tls: offer.tls.clone(),
             ..AddTorrent::new(offer.torrent.bytes.clone(), &offer.dir)
         };
         fleet.add(engine, add, offer.torrent.name(), place, Goal::Checked)?;
@@ -146,6 +150,7 @@ fn prepare(
     host: &Host,
     stop: &Interrupt,
 ) -> Result<Vec<Offer>, Failure> {
+    let identity = read_identity(&args.engine, host)?;
     let mut offers = Vec::new();
     for path in &args.paths {
         let full = host.at(path);
@@ -157,7 +162,8 @@ fn prepare(
                 Some(dir) => content_dir(&torrent, &host.at(dir)),
                 None => full.parent().unwrap_or(&host.cwd).to_owned(),
             };
-            Offer { torrent, file: Some(full), dir, verify: Verify::Resume }
+            let tls = identity_for(&torrent, identity.as_ref());
+            Offer { torrent, file: Some(full), dir, verify: Verify::Resume, tls }
         } else {
             make_torrent(path, announce, tools, host, stop)?
         });
@@ -188,7 +194,7 @@ fn make_torrent(
     let made = Torrent::parse(Arc::clone(&created.metainfo), &file.display().to_string())?;
     if file.symlink_metadata().is_err() {
         write_new(&file, &made.bytes, false)?;
-        return Ok(Offer { torrent: made, file: Some(file), dir, verify: Verify::Trust });
+        return Ok(Offer { torrent: made, file: Some(file), dir, verify: Verify::Trust, tls: None });
     }
     let there =
         Torrent::read(&file).ok().filter(|there| there.metainfo.info_hashes() == made.metainfo.info_hashes());
@@ -197,7 +203,7 @@ fn make_torrent(
         let wrong = "exists already and is another torrent";
         return Err(Failure::failed(file.display(), wrong, "move it away, or seed from another directory"));
     };
-    Ok(Offer { torrent, file: Some(file), dir, verify: Verify::Trust })
+    Ok(Offer { torrent, file: Some(file), dir, verify: Verify::Trust, tls: None })
 }
 
 /// Tells what is seeded, and how others get it.

@@ -69,6 +69,8 @@ struct Facts {
     piece_length: u32,
     pieces: u32,
     private: bool,
+    /// Peers must have a certificate, and speak TLS alone.
+    tls: bool,
     source: Option<String>,
     comment: Option<String>,
     created_by: Option<String>,
@@ -137,6 +139,7 @@ impl Facts {
             piece_length: info.piece_length,
             pieces: info.piece_count,
             private: info.private,
+            tls: info.tls_root.is_some(),
             source: info.source.clone(),
             comment: metainfo.comment().map(str::to_owned),
             created_by: metainfo.created_by().map(str::to_owned),
@@ -168,6 +171,9 @@ impl Facts {
         page.field("Size", &format!("{} ({} bytes)", size(self.size), self.size));
         page.field("Pieces", &format!("{} of {}", self.pieces, size(u64::from(self.piece_length))));
         page.field("Private", if self.private { "yes" } else { "no" });
+        if self.tls {
+            page.field("TLS", "for peers with a certificate of its root alone");
+        }
         page.maybe("Source", self.source.as_deref());
         page.maybe("Comment", self.comment.as_deref());
         page.maybe("Created by", self.created_by.as_deref());

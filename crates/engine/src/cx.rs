@@ -116,6 +116,8 @@ pub enum Road {
     /// uTP alone, at once: the peer calls us at the same time, which makes way through both NATs (BEP 55), or will not
     /// speak by TCP.
     Utp,
+    /// TLS over TCP alone: the torrent has a root certificate, by which peers prove that they belong to it.
+    Tls,
 }
 
 /// Whether handshakes and streams are encrypted (MSE). That hides what they are from whoever sorts traffic, no more: it
@@ -152,6 +154,8 @@ pub enum Net {
         to: SocketAddr,
         /// By what.
         carrier: Carrier,
+        /// The torrent whose certificates both sides show each other, by TLS over the carrier; `None`: no TLS.
+        tls: Option<TorrentId>,
         /// Give up after this long.
         patience: Duration,
     },

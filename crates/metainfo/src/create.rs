@@ -75,6 +75,8 @@ pub struct Options {
     pub private: bool,
     /// `source` of private trackers.
     pub source: Option<String>,
+    /// The root certificate, in PEM, by which its peers know each other.
+    pub tls_root: Option<String>,
     /// Free text.
     pub comment: Option<String>,
     /// Announce URLs in tiers (BEP 12).
@@ -97,6 +99,7 @@ impl Options {
             piece_length: None,
             private: false,
             source: None,
+            tls_root: None,
             comment: None,
             trackers: Vec::new(),
             web_seeds: Vec::new(),
@@ -338,6 +341,9 @@ impl Plan {
         }
         if let Some(source) = &self.options.source {
             info = info.with("source", source.as_str());
+        }
+        if let Some(root) = &self.options.tls_root {
+            info = info.with("ssl-cert", root.as_str());
         }
         if self.options.version.has_v1() {
             info = info.with("pieces", v1.concat());

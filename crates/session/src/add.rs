@@ -8,11 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use piecemeal_api::{AddTorrent, Limits, Refusal, Selection, Totals, Verify};
+use piecemeal_api::{AddTorrent, Limits, Refusal, Selection, TlsIdentity, Totals, Verify};
 use piecemeal_engine::cx::{Options, Seating};
 use piecemeal_metainfo::{InfoHashes, MAX_SOURCES, Metainfo, MetainfoError, TorrentId, Version};
 use piecemeal_package::Start;
 use piecemeal_shell::Storage;
+use piecemeal_shell::tls::Identity;
 
 use crate::place;
 use crate::store::Store;
@@ -26,12 +27,15 @@ pub(crate) struct Checked {
     options: Options,
     dir: PathBuf,
     real_dir: PathBuf,
+    identity: Option<Identity>,
 }
 
 /// All that the engine, the disk and the table want of a torrent; its number is still to be filled in.
 pub(crate) struct Prepared {
     pub(crate) storage: Storage,
     pub(crate) seating: Seating,
+    /// Who we are to peers that speak TLS.
+    pub(crate) identity: Option<Identity>,
     pub(crate) torrent: Torrent,
 }
 
@@ -47,6 +51,7 @@ pub(crate) fn check(add: &AddTorrent) -> Result<Checked, Refusal> {
         .map_err(|why| Refusal::file(&add.dir, words::reason(&why), "name a directory"))?;
     Ok(Checked {
         wanted: wanted(&meta, &add.select)?,
+        identity: identity(&meta, add.tls.as_ref())?,
         meta: Arc::new(meta),
         options: Options { paused: add.paused, sequential: add.sequential, down_limit, up_limit },
         real_dir: real(&dir),
@@ -111,7 +116,7 @@ pub(crate) fn prepare(
     store: Option<&Store>,
     boot: [u8; 16],
 ) -> Result<Prepared, Refusal> {
-    let Checked { meta, wanted, options, dir, real_dir } = checked;
+    let Checked { meta, wanted, options, dir, real_dir, identity } = checked;
     let claim = store.map(|store| store.claim(meta.wire_hash(), &real_dir)).transpose()?;
     let facts = store.zip(claim.as_deref()).and_then(|(store, claim)| store.load(claim, &meta));
     let verified = facts.as_ref().is_some_and(|facts| !facts.have.none());
@@ -122,6 +127,7 @@ pub(crate) fn prepare(
         ..Totals::default()
     });
     Ok(Prepared {
+        identity,
         storage: Storage { root: dir.clone(), part: place::part_file(&meta, &dir), meta: meta.clone() },
         seating: Seating {
             torrent: TorrentId(0),
@@ -141,6 +147,28 @@ pub(crate) fn prepare(
         },
         torrent: Torrent::new(meta, (dir, real_dir), wanted, options, claim, before),
     })
+}
+
+/// Who we are to the peers of a torrent that has a root certificate.
+fn identity(meta: &Metainfo, ours: Option<&TlsIdentity>) -> Result<Option<Identity>, Refusal> {
+    let name = meta.info().name.as_str();
+    let refuse = |reason: &dyn std::fmt::Display, remedy| Err(Refusal::invalid(name, reason, remedy));
+    match (&meta.info().tls_root, ours) {
+        (None, None) => Ok(None),
+        (Some(root), Some(ours)) => {
+            let identity = Identity::new(root, name, ours.certificate.as_bytes(), ours.key.as_bytes());
+            let remedy = "give one that its root signed, made out to its name or to *, and the key";
+            identity.map_or_else(|why| refuse(&why, remedy), |identity| Ok(Some(identity)))
+        }
+        (Some(_), None) => {
+            let reason = "only those are let in who have a certificate of this torrent, and speak TLS";
+            refuse(&reason, "ask its publisher for one, and give it with its key")
+        }
+        (None, Some(_)) => {
+            let reason = "this torrent has no root certificate, and is for everybody";
+            refuse(&reason, "add it without one")
+        }
+    }
 }
 
 /// By file: whether it is wanted. Pads never are.

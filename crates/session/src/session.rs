@@ -139,9 +139,12 @@ impl Session {
         let engine = self.engine()?;
         let mut table = self.shared.table();
         let id = table.next_id();
-        let Prepared { storage, mut seating, torrent } = prepared;
+        let Prepared { storage, mut seating, identity, torrent } = prepared;
         seating.torrent = id;
         engine.register(id, storage).map_err(machine::refusal)?;
+        if let Some(identity) = identity {
+            engine.identify(id, seating.meta.info_hashes(), identity);
+        }
         self.shared.hub.send([table.insert(id, torrent)]);
         if self.shared.options.dht {
             nodes::named_by(&seating.meta, engine.shell());

@@ -38,6 +38,8 @@ pub trait Front: Driven {
     fn on_dialed(&mut self, now: Time, dial: DialId, result: Result<ConnId, String>);
     /// A sum was done.
     fn on_total(&mut self, now: Time, conn: ConnId, total: Total);
+    /// A caller proved by TLS that it belongs to this torrent; before its first bytes.
+    fn on_proved(&mut self, conn: ConnId, torrent: TorrentId);
     /// Someone commands.
     fn on_command(&mut self, now: Time, command: Command);
     /// Whether anybody at `ip` may be talked to; of others nothing needs to be shown.
@@ -105,6 +107,9 @@ impl Front for Server {
     }
     fn on_total(&mut self, now: Time, conn: ConnId, total: Total) {
         Server::on_total(self, now, conn, total)
+    }
+    fn on_proved(&mut self, conn: ConnId, torrent: TorrentId) {
+        Server::on_proved(self, conn, torrent)
     }
     fn on_command(&mut self, now: Time, command: Command) {
         Server::on_command(self, now, command)

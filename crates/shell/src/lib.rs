@@ -23,6 +23,7 @@ mod send;
 mod shell;
 mod sums;
 mod tcp;
+pub mod tls;
 pub mod udp_server;
 
 pub use disk::Storage;

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use piecemeal_discovery::udp::place;
 use piecemeal_engine::cx::{Command, News, Settings};
 use piecemeal_engine::{Server, Shard};
-use piecemeal_metainfo::TorrentId;
+use piecemeal_metainfo::{InfoHashes, TorrentId};
 use piecemeal_package::BLOCK_LEN;
 use piecemeal_transport::proxy::Target;
 
@@ -27,6 +27,7 @@ use crate::mapping::{MappingSettings, PortMapping};
 use crate::net::{Dialer, Traffic};
 use crate::news::NewsBox;
 use crate::tcp::Door;
+use crate::tls::Identity;
 use crate::{entropy, http};
 
 /// A pool smaller than this starves: two Blocks for each of a few peers, and a few on the disk.
@@ -188,6 +189,12 @@ impl Shell {
     /// A thread for its device could not be started.
     pub fn register(&self, torrent: TorrentId, storage: Storage) -> Result<(), ShellError> {
         self.disk.register(torrent, storage).map_err(|why| ShellError::System { what: "a disk thread", why })
+    }
+
+    /// Tells who we are to the peers of a torrent with a root certificate; before the [`Command::Add`] of it. It is forgotten
+    /// by itself with [`News::Gone`].
+    pub fn identify(&self, torrent: TorrentId, hashes: InfoHashes, identity: Identity) {
+        self.inboxes.orders.push(Order::Identity(torrent, hashes, Box::new(identity)));
     }
 
     /// Commands the engine; it hears of it soon. Lost if the engine has ended.

@@ -79,6 +79,7 @@ impl Front for Caller {
     }
     fn on_accepted(&mut self, _: Time, _: ConnId, _: SocketAddr, _: Carrier) {}
     fn on_total(&mut self, _: Time, _: ConnId, _: Total) {}
+    fn on_proved(&mut self, _: ConnId, _: TorrentId) {}
     fn on_dialed(&mut self, _: Time, _: DialId, result: Result<ConnId, String>) {
         match result {
             Ok(conn) => {
@@ -99,7 +100,7 @@ impl Front for Caller {
             }
             let (dial, carrier, patience) = (DialId(self.dials), self.carrier, self.patience);
             self.dials += 1;
-            self.out.net.push(Net::Dial { dial, to, carrier, patience });
+            self.out.net.push(Net::Dial { dial, to, carrier, tls: None, patience });
         }
     }
     fn on_datagram(&mut self, _: Time, from: SocketAddr, bytes: &[u8]) {

@@ -84,6 +84,7 @@ impl Front for ToyFront {
     }
     fn on_accepted(&mut self, _: Time, _: ConnId, _: SocketAddr, _: Carrier) {}
     fn on_total(&mut self, _: Time, _: ConnId, _: Total) {}
+    fn on_proved(&mut self, _: ConnId, _: TorrentId) {}
     fn on_dialed(&mut self, _: Time, dial: DialId, result: Result<ConnId, String>) {
         match result {
             Ok(conn) => self.out.net.push(Net::Close(conn, Goodbye::Useless)),
@@ -115,6 +116,7 @@ impl Front for ToyFront {
             dial: DialId(dial),
             to,
             carrier: Carrier::Tcp,
+            tls: None,
             patience,
         }));
     }

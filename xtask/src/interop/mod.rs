@@ -22,6 +22,7 @@ mod proxies;
 mod punch;
 mod reach;
 mod roads;
+mod tls;
 pub mod tracker;
 
 use std::collections::VecDeque;
@@ -207,6 +208,7 @@ fn all() -> Vec<Case> {
     cases.extend(dht::cases());
     cases.extend(punch::cases());
     cases.extend(roads::cases());
+    cases.extend(tls::cases());
     cases.extend(mixed::cases());
     cases.extend(leak::cases());
     cases.extend(filter::cases());

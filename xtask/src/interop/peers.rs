@@ -89,7 +89,14 @@ pub enum Carrier {
     Tcp,
     /// uTP alone.
     Utp,
+    /// TLS over TCP, with [`TLS_CERTIFICATE`] and [`TLS_KEY`].
+    Tls,
 }
+
+/// A client's certificate, in its state directory.
+pub const TLS_CERTIFICATE: &str = "peer.pem";
+/// The key of [`TLS_CERTIFICATE`].
+pub const TLS_KEY: &str = "peer.key";
 
 /// Whether a client encrypts, both ways.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -109,6 +116,7 @@ impl Carrier {
         match self {
             Carrier::Tcp => "tcp",
             Carrier::Utp => "utp",
+            Carrier::Tls => "tls",
         }
     }
 }
@@ -284,9 +292,14 @@ fn piecemeal(binary: &Path, task: &Task<'_>, seed: bool, ways: &Ways) -> Result<
         None => command.arg("--no-dht"),
     };
     command.args((!ways.lsd).then_some("--no-lsd"));
-    command.arg(format!("--transport={}", ways.road.carrier.name()));
+    if ways.road.carrier == Carrier::Tls {
+        command.arg("--tls-cert").arg(task.state.join(TLS_CERTIFICATE));
+        command.arg("--tls-key").arg(task.state.join(TLS_KEY));
+    } else {
+        command.arg(format!("--transport={}", ways.road.carrier.name()));
+    }
     // A plain road is taken as users have it, unless that is what is under test.
-    if ways.road != Road::default() {
+    if ways.road.carrier != Carrier::Tls && ways.road != Road::default() {
         command.arg(format!("--encryption={}", ways.road.encryption.name()));
     }
     let mut running = Running::start("piecemeal", command, &task.state.join("log"))?;
@@ -304,6 +317,9 @@ fn libtorrent(task: &Task<'_>, seed: bool, ways: &Ways) -> Result<Peer> {
     command.args(ways.dht.map(|node| format!("--dht={node}"))).args(ways.lsd.then_some("--lsd"));
     command.arg(format!("--encryption={}", ways.road.encryption.name()));
     command.args((ways.road.carrier == Carrier::Utp).then_some("--utp"));
+    if ways.road.carrier == Carrier::Tls {
+        command.arg("--tls").arg(task.state.join(TLS_CERTIFICATE)).arg(task.state.join(TLS_KEY));
+    }
     let mut running = Running::start("libtorrent", command, &task.state.join("log"))?;
     running.line(START, |line| line == "READY")?;
     Ok(Peer { running, done: Done::Line("DONE") })

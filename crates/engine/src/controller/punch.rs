@@ -82,7 +82,8 @@ fn may(now: Time, recent: &mut VecDeque<Time>) -> bool {
 impl Controller {
     /// Whether we take part in this.
     pub(super) fn punches(&self) -> bool {
-        self.settings.utp && !self.meta.info().private
+        let info = self.meta.info();
+        self.settings.utp && !info.private && info.tls_root.is_none()
     }
 
     /// A peer could not be called: asks whoever told of it to help. BEP 55, "Rendezvous".

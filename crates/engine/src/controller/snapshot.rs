@@ -142,7 +142,7 @@ impl Controller {
             snubbed: peer.is_snubbed(),
             outgoing: peer.is_outgoing(),
             carrier: peer.carrier(),
-            encrypted: peer.is_encrypted(),
+            encrypted: peer.is_encrypted() || self.meta.info().tls_root.is_some(),
         }
     }
 }

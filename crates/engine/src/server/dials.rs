@@ -154,7 +154,8 @@ impl Dials {
     }
 
     fn carriers(&self, road: Road) -> Option<(Carrier, Option<Carrier>)> {
-        match (self.tcp && road == Road::Any, self.utp) {
+        let utp = self.utp && road != Road::Tls;
+        match (self.tcp && road != Road::Utp, utp) {
             (true, utp) => Some((Carrier::Tcp, utp.then_some(Carrier::Utp))),
             (false, true) => Some((Carrier::Utp, None)),
             (false, false) => None,
@@ -168,7 +169,9 @@ impl Dials {
         self.next_dial = DialId(number.0 + 1);
         self.rate.count(now);
         self.sockets.insert(number, (id, carrier));
-        net.push(Net::Dial { dial: number, to: errand.dial.to, carrier, patience: DIAL_PATIENCE });
+        let Dial { torrent, to, road, .. } = errand.dial;
+        let tls = (road == Road::Tls).then_some(torrent);
+        net.push(Net::Dial { dial: number, to, carrier, tls, patience: DIAL_PATIENCE });
     }
 
     /// The shell answers.
@@ -311,6 +314,8 @@ mod tests {
             (true, true, Road::Utp, vec![Carrier::Utp]),
             (true, false, Road::Utp, vec![]),
             (false, false, Road::Any, vec![]),
+            (true, true, Road::Tls, vec![Carrier::Tcp]),
+            (false, true, Road::Tls, vec![]),
         ];
         for (tcp, utp, road, expected) in rows {
             let mut dials = Dials { tcp, utp, ..Dials::default() };

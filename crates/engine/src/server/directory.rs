@@ -15,6 +15,8 @@ struct Seat {
     open: bool,
     /// Anybody may hear of it (BEP 27).
     public: bool,
+    /// Its peers prove by TLS that they belong to it.
+    tls: bool,
 }
 
 /// See the module.
@@ -29,11 +31,11 @@ pub(super) struct Directory {
 impl Directory {
     /// A new torrent, closed until its Controller says otherwise. False, and nothing changes, if that number or that
     /// info-hash is seated already.
-    pub(super) fn add(&mut self, torrent: TorrentId, info_hash: InfoHash, public: bool) -> bool {
+    pub(super) fn add(&mut self, torrent: TorrentId, info_hash: InfoHash, public: bool, tls: bool) -> bool {
         if self.holds(torrent) || self.by_hash.contains_key(&info_hash) {
             return false;
         }
-        self.seats.insert(torrent, Seat { info_hash, open: false, public });
+        self.seats.insert(torrent, Seat { info_hash, open: false, public: public && !tls, tls });
         self.by_hash.insert(info_hash, torrent);
         self.by_req2.insert(req2(info_hash), info_hash);
         true
@@ -65,10 +67,15 @@ impl Directory {
         self.hash_of(torrent).map(|_| torrent)
     }
 
+    /// Whether its peers prove by TLS that they belong to it.
+    pub(super) fn is_tls(&self, torrent: TorrentId) -> bool {
+        self.seats.get(&torrent).is_some_and(|seat| seat.tls)
+    }
+
     /// The info-hash that a caller who encrypts asks for, if its torrent takes connections.
     pub(super) fn hash_by(&self, req2: Req2) -> Option<InfoHash> {
         let info_hash = *self.by_req2.get(&req2)?;
-        self.torrent_of(info_hash).map(|_| info_hash)
+        self.torrent_of(info_hash).filter(|torrent| !self.is_tls(*torrent)).map(|_| info_hash)
     }
 
     /// What to name to a peer of `torrent`, if it takes connections.

@@ -55,6 +55,8 @@ pub(super) struct Shaking {
     pub(super) ourselves: bool,
     /// The other side said something.
     pub(super) heard: bool,
+    /// The torrent that the caller belongs to, as it proved by TLS.
+    pub(super) proved: Option<TorrentId>,
     stage: Stage,
     ciphers: Option<Box<Ciphers>>,
     /// BitTorrent's handshake as far as it came, and what came behind it. Bounded by what the Server offers at once.
@@ -113,7 +115,13 @@ impl Shaking {
 
     fn new(side: Side, since: Time, carrier: Carrier, stage: Stage) -> Shaking {
         let (unsent, plain) = (Unsent::default(), Vec::new());
-        Shaking { side, since, carrier, unsent, ourselves: false, heard: false, stage, ciphers: None, plain }
+        let (ourselves, heard, proved) = (false, false, None);
+        Shaking { side, since, carrier, unsent, ourselves, heard, proved, stage, ciphers: None, plain }
+    }
+
+    /// The caller proved to belong to a torrent. What it says by TLS is not encrypted once more.
+    pub(super) fn proved(&mut self, torrent: TorrentId) {
+        (self.proved, self.stage) = (Some(torrent), Stage::BitTorrent);
     }
 
     /// Hears all of `bytes`, and returns how far BitTorrent's handshake is.

@@ -138,6 +138,13 @@ impl Server {
         }
     }
 
+    /// A caller spoke TLS, and proved by its certificate that it belongs to this torrent. Said before its first bytes.
+    pub fn on_proved(&mut self, conn: ConnId, torrent: TorrentId) {
+        if let Some(shaking) = self.shaking.get_mut(&conn) {
+            shaking.proved(torrent);
+        }
+    }
+
     /// A [`Net::Sum`] was done.
     pub fn on_total(&mut self, _now: Time, conn: ConnId, total: Total) {
         let Some(shaking) = self.shaking.get_mut(&conn) else { return };
@@ -291,7 +298,8 @@ impl Server {
         if self.shut {
             return self.out.news.push(News::Gone(torrent));
         }
-        if self.directory.add(torrent, seating.meta.wire_hash(), !seating.meta.info().private) {
+        let info = seating.meta.info();
+        if self.directory.add(torrent, seating.meta.wire_hash(), !info.private, info.tls_root.is_some()) {
             return self.out.notes.push(Note::Seat(seating));
         }
         debug_assert!(false, "{torrent:?} is a torrent that is seated already");
@@ -303,7 +311,7 @@ impl Server {
 
     fn seek(&mut self, seeking: Box<Seeking>) {
         let torrent = seeking.torrent;
-        if !self.shut && self.directory.add(torrent, seeking.hashes.wire(), true) {
+        if !self.shut && self.directory.add(torrent, seeking.hashes.wire(), true, false) {
             self.out.notes.push(Note::Seek(seeking));
         } else {
             self.out.news.push(News::Gone(torrent));
@@ -365,6 +373,9 @@ impl Server {
             return self.out.notes.push(Note::DialFailed { torrent, to, why: Goodbye::Leaving });
         };
         let dial = self.dial_of(torrent, to, info_hash, road);
+        if road == Road::Utp && dial.road == Road::Tls {
+            return self.say_failed(&dial, Goodbye::Useless);
+        }
         if !self.lets_in(to.ip()) {
             return self.say_failed(&dial, Goodbye::Banned);
         }
@@ -425,6 +436,10 @@ impl Server {
         let other_way = matches!(how, Encryption::Prefer | Encryption::Allow);
         let otherwise = other_way && self.manners.otherwise(to);
         let encrypted = self.encrypts_first() != otherwise;
+        if self.directory.is_tls(torrent) {
+            // What is inside TLS hides nothing any more by being encrypted twice.
+            return Dial { torrent, to, info_hash, road: Road::Tls, encrypted: false, other_way: false };
+        }
         Dial { torrent, to, info_hash, road, encrypted, other_way }
     }
 
@@ -522,7 +537,12 @@ impl Server {
             Side::Dialed(_) => Err(Goodbye::Broke("answers for another torrent")),
             Side::Caller { torrent: Some(_), .. } => Ok(()),
             Side::Caller { torrent, .. } => {
-                *torrent = Some(self.directory.torrent_of(info_hash).ok_or(Goodbye::Unknown)?);
+                let wanted = self.directory.torrent_of(info_hash).ok_or(Goodbye::Unknown)?;
+                // Who proved to belong to one torrent has proved nothing for another.
+                if shaking.proved != self.directory.is_tls(wanted).then_some(wanted) {
+                    return Err(Goodbye::Unknown);
+                }
+                *torrent = Some(wanted);
                 shaking.answer(&ours);
                 self.write(conn);
                 Ok(())
@@ -545,7 +565,9 @@ impl Server {
         let Parts { side, carrier, unsent, ciphers, leftover } = shaking.into_parts();
         let (torrent, addr, outgoing) = match side {
             Side::Dialed(dial) => {
-                self.manners.understood(dial.to, dial.encrypted != self.encrypts_first());
+                if dial.road != Road::Tls {
+                    self.manners.understood(dial.to, dial.encrypted != self.encrypts_first());
+                }
                 (dial.torrent, dial.to, true)
             }
             Side::Caller { from, torrent: Some(torrent) } => (torrent, from, false),

@@ -14,6 +14,7 @@ mod encrypted;
 mod gate;
 mod random;
 mod reach;
+mod tls;
 
 const US: PeerId = PeerId(*b"-PM0100-uuuuuuuuuuuu");
 const PEER: PeerId = PeerId(*b"-XX0001-pppppppppppp");
@@ -76,7 +77,7 @@ fn drain(server: &mut Server) -> Vec<String> {
     let out = server.out();
     assert!(out.disk.is_empty(), "a Server has no work for the disk");
     let net = out.net.drain(..).map(|wish| match wish {
-        Net::Dial { dial, to, carrier: Carrier::Tcp, patience } => {
+        Net::Dial { dial, to, carrier: Carrier::Tcp, tls: None, patience } => {
             format!("dial #{} {to} {patience:?}", dial.0)
         }
         Net::Write(conn) => format!("write {}", conn.0),

@@ -22,6 +22,7 @@ const KNOWN: &[&[u8]] = &[
     b"pieces",
     b"private",
     b"source",
+    b"ssl-cert",
     b"attr",
     b"symlink path",
     b"path",
@@ -67,6 +68,7 @@ pub(super) fn parse(raw: &[u8]) -> Result<(Info, InfoHashes, Vec<Lint>), Error> 
         files: content.files,
         private: private(dict, &mut lints),
         source: dict.get_bytes(b"source").map(text),
+        tls_root: tls_root(dict)?,
         version,
         single_file: content.single_file,
         pieces,
@@ -148,6 +150,15 @@ fn private(dict: Value<'_>, lints: &mut Vec<Lint>) -> bool {
             true
         }
     }
+}
+
+/// A torrent for those alone who have a certificate must not be taken for one for everybody, whatever it holds.
+fn tls_root(dict: Value<'_>) -> Result<Option<String>, Error> {
+    const FIELD: &str = "info.ssl-cert";
+    let Some(value) = dict.get(b"ssl-cert") else { return Ok(None) };
+    let bytes = value.as_bytes().ok_or_else(|| Error::kind(FIELD, "a string"))?;
+    let pem = std::str::from_utf8(bytes).ok().filter(|pem| pem.contains("-----BEGIN CERTIFICATE-----"));
+    pem.map(|pem| Some(pem.to_owned())).ok_or_else(|| Error::value(FIELD, "no certificate in the PEM format"))
 }
 
 fn hashes(raw: &[u8], version: Version) -> InfoHashes {

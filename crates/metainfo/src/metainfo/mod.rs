@@ -129,6 +129,9 @@ pub struct Info {
     pub private: bool,
     /// `source`, by which private trackers give the same content another info-hash.
     pub source: Option<String>,
+    /// `ssl-cert`: the certificate, in PEM, by which those of its peers were signed. They speak TLS and nothing else, and
+    /// prove to each other that they belong to this torrent (as libtorrent defines SSL torrents).
+    pub tls_root: Option<String>,
     /// Which hashes there are.
     pub version: Version,
     /// One file without a directory around it.

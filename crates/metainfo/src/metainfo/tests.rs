@@ -312,6 +312,26 @@ fn uneven_pieces_and_empty_files_are_legal() {
     assert_eq!(torrent.file_pieces(FileIndex(1)), 0..3);
 }
 
+/// A torrent for those alone who have a certificate is never taken for one for everybody.
+#[test]
+fn root_certificates() {
+    let with = |value: &str| {
+        let info = format!(
+            "d6:lengthi1e4:name1:a12:piece lengthi16384e6:pieces20:{}8:ssl-cert{value}e",
+            "a".repeat(20)
+        );
+        Metainfo::from_info(info.as_bytes(), vec![]).map(|meta| meta.info().tls_root.clone())
+    };
+    let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    assert_eq!(with(&format!("{}:{pem}", pem.len())).unwrap().as_deref(), Some(pem));
+    for (value, why) in
+        [("3:abc", "no certificate in the PEM format"), ("0:", "no certificate"), ("i1e", "a string")]
+    {
+        let said = with(value).unwrap_err().to_string();
+        assert!(said.contains("info.ssl-cert") && said.contains(why), "{said}");
+    }
+}
+
 #[test]
 fn trackers_and_sources() {
     let outer = Bencode::dict().with("announce", "http://ignored/").with("info", single().with("private", 1));

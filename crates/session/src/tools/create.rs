@@ -53,6 +53,7 @@ fn options(request: &CreateRequest) -> Result<Options, Refusal> {
             .map_err(|_| Refusal::invalid("piece_length", "is too large", "choose a smaller one"))?,
         private: request.private,
         source: request.source.clone(),
+        tls_root: request.tls_root.clone(),
         comment: request.comment.clone(),
         trackers: request.trackers.clone(),
         web_seeds: request.web_seeds.clone(),

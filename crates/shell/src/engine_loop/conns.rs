@@ -10,6 +10,7 @@ use piecemeal_transport::mse::Ciphers;
 use piecemeal_transport::utp::UtpId;
 
 use super::proxied::Asking;
+use crate::tls::Tls;
 
 /// Bits of a [`ConnId`] that are the slot: a million connections, far beyond what a process has handles for.
 const SLOT_BITS: u32 = 20;
@@ -50,6 +51,10 @@ pub(super) struct Conn {
     /// By what its stream is encrypted, once its handshake is done. What lies in `kept` is deciphered, what lies in
     /// `unsent` enciphered.
     pub(super) ciphers: Option<Box<Ciphers>>,
+    /// TLS between it and what its owner hears and says.
+    pub(super) tls: Option<Box<Tls>>,
+    /// It called us by TCP and has said nothing yet: its first bytes may be those of TLS.
+    pub(super) may_speak_tls: bool,
     pub(super) owner: Owner,
     /// Set until the dial has ended.
     pub(super) dialing: Option<Dialing>,
@@ -110,10 +115,13 @@ impl Conns {
         self.serial += 1;
         self.count += 1;
         let id = ConnId(self.serial << SLOT_BITS | slot.0 as u64);
+        let may_speak_tls = dialing.is_none() && matches!(link, Link::Tcp(_));
         self.slots[slot.0] = Some(Conn {
             id,
             link,
             ciphers: None,
+            tls: None,
+            may_speak_tls,
             owner: Owner::Front,
             writable: dialing.is_none(),
             dialing,

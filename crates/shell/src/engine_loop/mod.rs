@@ -19,6 +19,7 @@ mod relay;
 mod settle;
 mod sockets;
 mod stats;
+mod tls;
 mod utp;
 
 use std::collections::BTreeSet;
@@ -31,7 +32,7 @@ use mio::net::TcpListener;
 use mio::{Events, Poll, Token, Waker};
 use piecemeal_discovery::tracker::{Fetch, FetchFailure, FetchId};
 use piecemeal_engine::cx::{Command, ConnId, Net, News, Note};
-use piecemeal_metainfo::{Time, TorrentId};
+use piecemeal_metainfo::{InfoHashes, Time, TorrentId};
 use piecemeal_package::{Done, Fence, Job};
 use piecemeal_transport::mse::Total;
 use piecemeal_transport::proxy::Target;
@@ -47,6 +48,7 @@ use crate::proxy::StandIns;
 use crate::send::SendFiles;
 use crate::sums::Sums;
 use crate::tcp::{Door, Spare};
+use crate::tls::{Identities, Identity};
 use conns::{Conns, Slot};
 use datagrams::DatagramSockets;
 pub(crate) use presence::{Presence, Wanted, open};
@@ -78,6 +80,8 @@ const FIRST_LISTENER: usize = RELAY.0 - 1;
 pub(crate) enum Order {
     /// For the Server.
     Command(Command),
+    /// Who we are to the peers of a torrent that speaks TLS.
+    Identity(TorrentId, InfoHashes, Box<Identity>),
     /// The interface that sockets are tied to went, came, or was made anew.
     Interface,
     /// Hosts of the DHT that the proxy is to look up.
@@ -155,6 +159,7 @@ pub(crate) struct EngineLoop<F, D> {
     quiet_since: Option<Time>,
     /// Torrents in the Shard.
     seated: BTreeSet<TorrentId>,
+    identities: Identities,
 
     last_beat: Time,
     next_beat: Time,
@@ -237,6 +242,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             news,
             quiet_since: None,
             seated: BTreeSet::new(),
+            identities: Identities::default(),
             last_beat: Time::ZERO,
             next_beat: Time::ZERO,
             stirred: false,
@@ -328,6 +334,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             self.stirred = true;
             match order {
                 Order::Command(command) => self.front.on_command(self.now, command),
+                Order::Identity(torrent, hashes, identity) => self.identities.add(torrent, hashes, *identity),
                 Order::Interface => self.on_interface(),
                 Order::Hosts(hosts) => self.ask_hosts(hosts),
                 Order::Stop(until) => {

@@ -16,7 +16,7 @@ use crate::send::{Sent, SentEnd};
 /// What one connection may write a turn before others have theirs.
 const WRITE_BUDGET_BYTES: usize = 512 * 1024;
 /// What is enciphered at once: fits the first-level cache with the cipher, and little of it is left when the peer chokes.
-const ENCIPHERED_BYTES: usize = 32 * 1024;
+pub(super) const ENCIPHERED_BYTES: usize = 32 * 1024;
 /// Rounds of wishes and writes in one turn; what is left is done in the next, after a look at the sockets.
 const ROUNDS: usize = 4;
 /// Rounds of notes: one answers another, but not for ever.
@@ -121,7 +121,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
 
     fn do_wish(&mut self, wish: Net) {
         match wish {
-            Net::Dial { dial, to, carrier, patience } => self.dial(dial, to, carrier, patience),
+            Net::Dial { dial, to, carrier, tls, patience } => self.dial(dial, to, carrier, tls, patience),
             Net::Sum(conn, sum) => self.sums.ask(conn, sum),
             Net::Write(conn) => {
                 if let Some(slot) = self.conns.slot_of(conn) {
@@ -160,7 +160,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         }
     }
 
-    fn list_to_write(&mut self, slot: Slot) {
+    pub(super) fn list_to_write(&mut self, slot: Slot) {
         if let Some(conn) = self.conns.get(slot).filter(|conn| conn.write == Wants::Nothing) {
             conn.write = if conn.writable { Wants::Listed } else { Wants::Room };
             if conn.writable {
@@ -186,6 +186,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
         for one in &news {
             if let News::Gone(torrent) = one {
                 self.seated.remove(torrent);
+                self.identities.remove(*torrent);
                 self.send_files.close(*torrent);
                 self.disk.forget(*torrent);
             }
@@ -213,8 +214,8 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
                 return self.to_write.push(slot);
             }
             if conn.unsent.is_empty()
-                && conn.ciphers.is_some()
-                && let Err(why) = self.encipher(slot)
+                && conn.is_sealed()
+                && let Err(why) = self.seal(slot)
             {
                 return self.lose(slot, why);
             }
@@ -253,7 +254,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
                 Some(files.send(stream, &[Sending::Bytes(&conn.unsent)]))
             }
             // All that it has to say was enciphered before, and is said.
-            Link::Tcp(_) if conn.ciphers.is_some() => None,
+            Link::Tcp(_) if conn.is_sealed() => None,
             Link::Tcp(stream) => {
                 to_owner!(self, owner, it => it.with_sealed(id, |slices| files.send(stream, slices)))
             }
@@ -265,8 +266,11 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
     ///
     /// # Errors
     /// A file cannot be read.
-    fn encipher(&mut self, slot: Slot) -> Result<(), Goodbye> {
+    fn seal(&mut self, slot: Slot) -> Result<(), Goodbye> {
         let Some(conn) = self.conns.get(slot) else { return Ok(()) };
+        if conn.tls.is_some() {
+            return self.seal_tls(slot);
+        }
         let (id, owner, files, unsent) = (conn.id, conn.owner, &mut self.send_files, &mut conn.unsent);
         let gathered = to_owner!(self, owner, it => {
             it.with_sealed(id, |slices| files.gather(slices, ENCIPHERED_BYTES, unsent))
@@ -286,11 +290,21 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
 impl Conn {
     /// Copies what can be copied of `slices`; returns how many bytes that was.
     fn take_unsent(&mut self, slices: &[Sending<'_>]) -> usize {
-        let before = self.unsent.len();
+        let mut took = 0;
         for slice in slices {
             let Sending::Bytes(bytes) = slice else { break };
-            self.unsent.extend_from_slice(bytes);
+            match &mut self.tls {
+                // A failure shows at the next write.
+                Some(tls) => drop(tls.seal(bytes, &mut self.unsent)),
+                None => self.unsent.extend_from_slice(bytes),
+            }
+            took += bytes.len();
         }
-        self.unsent.len() - before
+        took
+    }
+
+    /// Whether what it says is not sent as it is.
+    fn is_sealed(&self) -> bool {
+        self.ciphers.is_some() || self.tls.is_some()
     }
 }

@@ -11,6 +11,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use piecemeal_engine::cx::{Carrier, ConnId, DialId, Goodbye};
+use piecemeal_metainfo::TorrentId;
 
 use super::conns::{Conn, Dialing, Link, Owner, Slot};
 use super::utp::End;
@@ -18,6 +19,7 @@ use super::{EngineLoop, FIRST_LISTENER, SCRATCH_BYTES, WAKER, to_owner};
 use crate::driven::{Data, Front};
 use crate::net::{Traffic, Way};
 use crate::tcp;
+use crate::tls::Tls;
 
 /// What one connection may read a turn before others have theirs.
 const READ_BUDGET_BYTES: usize = 4 * SCRATCH_BYTES;
@@ -98,10 +100,21 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
     }
 
     /// Begins to connect.
-    pub(super) fn dial(&mut self, dial: DialId, to: SocketAddr, carrier: Carrier, patience: Duration) {
+    pub(super) fn dial(
+        &mut self,
+        dial: DialId,
+        to: SocketAddr,
+        carrier: Carrier,
+        tls: Option<TorrentId>,
+        patience: Duration,
+    ) {
         self.stats.dialed += 1;
         let give_up = self.now + patience;
         let dialing = Dialing { dial, give_up };
+        let tls = match tls.map(|torrent| Tls::call(&self.identities, torrent)).transpose() {
+            Ok(tls) => tls,
+            Err(why) => return self.front.on_dialed(self.now, dial, Err(why)),
+        };
         let begun = match carrier {
             Carrier::Tcp if self.presence.dialer.way(Traffic::PeersTcp) == Way::Proxy => {
                 self.dial_by_proxy(to, dialing)
@@ -114,8 +127,11 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             Carrier::Utp => self.connect_utp(to, dialing),
         };
         match begun {
-            Ok((_, id)) => {
+            Ok((slot, id)) => {
                 self.dials.insert((give_up, id));
+                if let Some(conn) = self.conns.get(slot) {
+                    conn.tls = tls.map(Box::new);
+                }
             }
             Err(why) => self.front.on_dialed(self.now, dial, Err(why)),
         }
@@ -242,7 +258,12 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
                     if let Some(ciphers) = &mut conn.ciphers {
                         ciphers.incoming.apply(&mut self.scratch[..bytes]);
                     }
-                    self.offer(slot, bytes);
+                    let may = std::mem::take(&mut conn.may_speak_tls) && self.identities.any();
+                    if conn.tls.is_some() || (may && Tls::looks_like_hello(&self.scratch[..bytes])) {
+                        self.hear_tls(slot, bytes);
+                    } else {
+                        self.offer(slot, bytes);
+                    }
                 }
                 Err(why) if why.kind() == ErrorKind::WouldBlock => conn.readable = false,
                 Err(why) if why.kind() == ErrorKind::Interrupted => {}

@@ -577,7 +577,7 @@ impl Node {
 
     fn do_wish(&mut self, net: &mut Net, wish: Wish) {
         match wish {
-            Wish::Dial { dial, to, carrier, patience } => self.dial(net, dial, (to, carrier), patience),
+            Wish::Dial { dial, to, carrier, patience, .. } => self.dial(net, dial, (to, carrier), patience),
             Wish::Sum(conn, sum) => {
                 let now = self.time(net);
                 let Some(engine) = &mut self.engine else { return };
