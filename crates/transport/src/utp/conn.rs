@@ -105,6 +105,9 @@ pub(super) struct Conn {
     /// When something must have come back, or a closed window is asked after.
     pub timer_at: Time,
     timeouts: u32,
+    /// Timeouts since the time there and back was measured: what is waited doubles with each. That something arrived is
+    /// not enough, since of what was sent again nobody knows how long it took (Karn; RFC 6298).
+    backoff: u32,
     /// Timeouts since anything was heard.
     silent: u32,
     /// When the last packet is sent again, to learn before the timeout whether it was lost: nothing behind it could
@@ -181,6 +184,7 @@ impl Conn {
             unacked: 0,
             timer_at: Time::NEVER,
             timeouts: 0,
+            backoff: 0,
             silent: 0,
             tail_at: Time::NEVER,
             tail_done: false,
@@ -291,6 +295,7 @@ impl Conn {
         let arrived = self.sender.acknowledged(now, (ack, ahead), packet.sack, bare, self.rtt.least());
         if let Some(took) = arrived.rtt {
             self.rtt.measured(took);
+            self.backoff = 0;
         }
         self.answer(now, &arrived, counters);
         if arrived.packets > 0 {
@@ -315,6 +320,9 @@ impl Conn {
             Some(true) => self.mtu.arrived(now),
             Some(false) => self.mtu.lost(now),
             None => {}
+        }
+        if arrived.late {
+            self.ledbat.late();
         }
         if arrived.congested {
             counters.losses += 1;
@@ -414,6 +422,7 @@ impl Conn {
     fn on_timeout(&mut self, now: Time, counters: &mut Counters) -> Verdict {
         counters.timeouts += 1;
         self.timeouts += 1;
+        self.backoff += 1;
         self.silent += 1;
         let closed = self.is_closed_to_us();
         if self.silent > self.most_timeouts || (self.timeouts > self.most_timeouts && !closed) {
@@ -441,7 +450,7 @@ impl Conn {
         if !waits {
             self.timer_at = Time::NEVER;
         } else if self.timer_at == Time::NEVER && self.stage == Stage::Open {
-            self.timer_at = now + self.rtt.timeout(self.timeouts);
+            self.timer_at = now + self.rtt.timeout(self.backoff);
         }
         let tail = !self.tail_done && self.sender.unsent() == 0 && !self.sender.nothing_flies();
         if tail && self.tail_at == Time::NEVER && self.rtt.is_known() {

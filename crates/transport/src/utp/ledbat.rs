@@ -40,6 +40,8 @@ pub(super) struct Ledbat {
     emptying_until: Time,
     /// Since when the window has been known to be what held packets back.
     full_at: Option<Time>,
+    /// The window, and how far it grows quickly, before nothing came back in time.
+    before: Option<(f64, f64)>,
 }
 
 /// What one acknowledgement says.
@@ -62,6 +64,7 @@ impl Ledbat {
             slow_start_until: f64::INFINITY,
             emptying_until: Time::ZERO,
             full_at: None,
+            before: None,
         }
     }
 
@@ -107,6 +110,7 @@ impl Ledbat {
 
     /// A packet was lost that was sent after the last one that told so.
     pub fn lost(&mut self, now: Time, packet_bytes: usize) {
+        self.before = None;
         if now < self.emptying_until {
             self.slow_start_until *= LOSS_FACTOR;
             return;
@@ -117,9 +121,18 @@ impl Ledbat {
 
     /// Nothing came back for a long time. All begins anew, up to half of what it was quickly.
     pub fn timed_out(&mut self, packet_bytes: usize) {
+        self.before.get_or_insert((self.window, self.slow_start_until));
         let least = LEAST_PACKETS * packet_bytes as f64;
         self.slow_start_until = (self.window * LOSS_FACTOR).max(least);
         self.window = least;
+    }
+
+    /// What was late arrived: nothing was lost, and all is as before.
+    pub fn late(&mut self) {
+        if let Some((window, slow_start_until)) = self.before.take() {
+            self.window = self.window.max(window);
+            self.slow_start_until = slow_start_until;
+        }
     }
 
     /// Nothing was on its way for longer than a timeout: what the path held then says little of now. What is left of it
@@ -186,6 +199,22 @@ mod tests {
             let change = round(&mut ledbat(100_000.0), ms);
             assert!((change - expected).abs() <= f64::abs(expected) / 10.0, "{ms}: {change}");
         }
+    }
+
+    #[test]
+    fn what_was_late_only_makes_no_window_smaller() {
+        let mut ledbat = ledbat(100_000.0);
+        for _ in 0..3 {
+            ledbat.timed_out(PACKET);
+        }
+        assert_eq!(ledbat.window(), 2 * PACKET);
+        ledbat.late();
+        assert_eq!((ledbat.window(), ledbat.slow_start_until), (100_000, 0.0));
+        // Said again, or after a loss, it changes nothing.
+        ledbat.timed_out(PACKET);
+        ledbat.lost(Time::ZERO, PACKET);
+        ledbat.late();
+        assert_eq!(ledbat.window(), 2 * PACKET);
     }
 
     #[test]

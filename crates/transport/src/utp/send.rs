@@ -5,7 +5,8 @@
 //! look like is the connection's.
 //!
 //! A packet is lost when three that were sent after it have arrived (BEP 29), or when three acknowledgements in a row
-//! ask for it. What was sent again counts anew from there: each sending has a number of its own.
+//! ask for it. What was sent again counts anew from there: each sending has a number of its own. When nothing came back in
+//! time all are taken for lost; if then a first sending arrives, they were late only (as RFC 5682 finds out), and fly again.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -66,6 +67,8 @@ pub(super) struct Sender {
     /// Losses of sendings before this number were answered for.
     answered: u64,
     asked: u8,
+    /// Nothing came back in time, and it is not known yet whether all was lost or late.
+    doubted: bool,
 }
 
 /// What an acknowledgement changed.
@@ -79,6 +82,8 @@ pub(super) struct Arrived {
     pub congested: bool,
     /// What became of the probe.
     pub probe: Option<bool>,
+    /// What was taken for lost, because nothing came back in time, was late only.
+    pub late: bool,
 }
 
 /// A packet to be sent.
@@ -108,6 +113,7 @@ impl Sender {
             arrived: [0; OVERTAKEN_BY],
             answered: 0,
             asked: 0,
+            doubted: false,
         }
     }
 
@@ -203,6 +209,10 @@ impl Sender {
         if bare && ahead == 0 && sack.is_none() && ack.plus(1) == self.first {
             self.asked_again(&mut arrived);
         }
+        if arrived.late {
+            self.fly_again();
+        }
+        self.doubted &= self.lost > 0;
         self.find_lost(&mut arrived);
         arrived
     }
@@ -221,7 +231,10 @@ impl Sender {
                 self.flying -= usize::from(packet.len);
                 self.flying_packets -= 1;
             }
-            Fate::Lost => self.lost -= 1,
+            Fate::Lost => {
+                self.lost -= 1;
+                arrived.late |= self.doubted;
+            }
         }
         packet.fate = Fate::Arrived;
         arrived.bytes += usize::from(packet.len);
@@ -233,6 +246,7 @@ impl Sender {
         let packet = *packet;
         // Of a packet that was sent again it may be the first sending that arrived: then nothing was overtaken.
         if packet.times > 1 && now.since(packet.sent) < least_rtt {
+            arrived.late |= self.doubted;
             return;
         }
         if newest.is_none_or(|newest| newest.sending < packet.sending) {
@@ -296,9 +310,21 @@ impl Sender {
         }
     }
 
-    /// Nothing came back in time: all that is on its way is lost.
+    /// What was taken for lost is on its way. Those among it that were overtaken are found out as ever.
+    fn fly_again(&mut self) {
+        self.doubted = false;
+        for packet in self.packets.iter_mut().filter(|packet| packet.fate == Fate::Lost && packet.times > 0) {
+            packet.fate = Fate::Flying;
+            self.lost -= 1;
+            self.flying += usize::from(packet.len);
+            self.flying_packets += 1;
+        }
+    }
+
+    /// Nothing came back in time: all that is on its way is taken for lost.
     pub fn timed_out(&mut self) -> Arrived {
         let mut arrived = Arrived::default();
+        self.doubted = true;
         for at in 0..self.packets.len() {
             if self.packets[at].fate == Fate::Flying {
                 self.lose(at, &mut arrived);

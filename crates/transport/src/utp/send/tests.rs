@@ -130,6 +130,34 @@ fn a_timeout_loses_all_and_a_reset_names_what_was_sent() {
     assert_eq!(sender.flying(), 40);
 }
 
+#[test]
+fn what_was_late_only_flies_again() {
+    // Of what was given up and not sent again one arrives; and the first sending of one that was sent again.
+    let mut sender = flying(10);
+    sender.timed_out();
+    assert!(hear(&mut sender, 900, FIRST.plus(0), &[]).late);
+    assert_eq!((sender.flying(), lost(&mut sender)), (90, vec![]));
+    assert!(!hear(&mut sender, 901, FIRST.plus(1), &[]).late, "said once");
+    let mut sender = flying(10);
+    sender.timed_out();
+    let first = sender.first_lost().expect("all are");
+    sender.sent(at(900), first, false);
+    let arrived = sender.acknowledged(at(902), (FIRST, 1), None, true, Duration::from_millis(40));
+    assert_eq!((arrived.late, sender.flying(), sender.first_lost().is_none()), (true, 90, true));
+    // Those that were overtaken are lost as before; and all are if what was sent again arrives after its time.
+    let mut sender = flying(10);
+    hear(&mut sender, 40, FIRST.minus(1), &[0b1110]);
+    sender.timed_out();
+    assert!(hear(&mut sender, 900, FIRST.minus(1), &[0b1_1110]).late);
+    assert_eq!(lost(&mut sender), [0, 1]);
+    let mut sender = flying(3);
+    sender.timed_out();
+    let first = sender.first_lost().expect("all are");
+    sender.sent(at(900), first, false);
+    let arrived = sender.acknowledged(at(950), (FIRST, 1), None, true, Duration::from_millis(40));
+    assert_eq!((arrived.late, lost(&mut sender)), (false, vec![1, 2]));
+}
+
 proptest! {
     /// Whatever is acknowledged in whatever way: the counts are those of the packets, and payloads are what was written.
     #[test]

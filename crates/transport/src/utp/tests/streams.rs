@@ -194,6 +194,25 @@ fn clocks_of_their_own() {
     }
 }
 
+/// The way becomes long within a packet, as it does where a queue fills at once: nothing comes back in time, and nothing
+/// is lost. Hardly anything is sent twice for that, and soon it is known how long the way is. (By default a long way looks
+/// like a queue, to which streams give way.)
+#[test]
+fn what_is_late_is_not_sent_again() {
+    let target_delay = Duration::from_secs(60);
+    let settings = Settings { target_delay, send_buffer_bytes: 200_000, ..Settings::default() };
+    for (seed, later) in (86..).zip([500, 900, 3000]) {
+        let mut world = World::with(settings, Path::default(), seed);
+        world.connect();
+        world.ends[0].to_send = 10_000_000;
+        assert!(!world.run(SECOND, |world| world.ends[1].read == 10_000_000));
+        world.paths[0].delay += later * MILLI;
+        assert!(world.run(200 * SECOND, |world| world.ends[1].read == 10_000_000), "{:#?}", said(&world));
+        let counters = world.ends[0].utp.counters();
+        assert!((1..5).contains(&counters.timeouts) && counters.again_out < 20, "{later}: {counters:?}");
+    }
+}
+
 #[test]
 fn both_ask_at_once() {
     for seed in 90..99 {
