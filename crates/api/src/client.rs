@@ -62,7 +62,7 @@ pub trait Client: Send + Sync {
     /// How all torrents stand, in order of adding.
     fn list(&self) -> Vec<Status>;
 
-    /// A new listener. It hears what happens from now on.
+    /// A new listener. It hears what happens from now on, and before all that the interface is away, if it is.
     fn events(&self) -> Box<dyn Events>;
 
     /// Limits over all torrents.

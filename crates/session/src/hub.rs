@@ -24,15 +24,21 @@ pub(crate) struct Hub {
 struct Inside {
     /// As many as the embedder asks for; those dropped are swept at the next event.
     listeners: Vec<Weak<Queue>>,
+    /// The interface is away: an engine tells so as it starts, before anybody can listen.
+    away: Option<Event>,
     closed: bool,
 }
 
 impl Hub {
-    /// A new listener; it hears what is sent from now on.
+    /// A new listener; it hears what is sent from now on, and before all that the interface is away, if it is.
     pub(crate) fn listen(&self) -> EventStream {
         let mut inside = lock(&self.inside);
         let queue = Arc::new(Queue::default());
-        lock(&queue.inside).closed = inside.closed;
+        {
+            let mut waiting = lock(&queue.inside);
+            waiting.closed = inside.closed;
+            waiting.events.extend(inside.away.clone());
+        }
         inside.listeners.push(Arc::downgrade(&queue));
         EventStream { queue }
     }
@@ -42,6 +48,9 @@ impl Hub {
         let mut inside = lock(&self.inside);
         inside.listeners.retain(|listener| listener.strong_count() > 0);
         for event in events {
+            if let Event::Interface { there, .. } = &event {
+                inside.away = (!there).then(|| event.clone());
+            }
             for listener in inside.listeners.iter().filter_map(Weak::upgrade) {
                 listener.push(event.clone());
             }
@@ -205,6 +214,18 @@ mod tests {
         let hear = |stream: &mut EventStream| stream.next(Duration::ZERO);
         assert_eq!((hear(&mut first), hear(&mut first)), (Heard::Event(piece(1)), Heard::Event(piece(2))));
         assert_eq!((hear(&mut second), hear(&mut second)), (Heard::Event(piece(2)), Heard::Nothing));
+    }
+
+    #[test]
+    fn who_comes_late_hears_that_the_interface_is_away() {
+        let (hub, now) = (Hub::default(), Duration::ZERO);
+        let interface = |there| Event::Interface { name: "tun0".into(), there };
+        hub.send([interface(false), piece(1)]);
+        let mut late = hub.listen();
+        assert_eq!((late.next(now), late.next(now)), (Heard::Event(interface(false)), Heard::Nothing));
+        hub.send([interface(true)]);
+        assert_eq!((late.next(now), late.next(now)), (Heard::Event(interface(true)), Heard::Nothing));
+        assert_eq!(hub.listen().next(now), Heard::Nothing, "all is well");
     }
 
     #[test]

@@ -264,7 +264,7 @@ impl Session {
         self.shared.table().list()
     }
 
-    /// A new listener; it hears what happens from now on.
+    /// A new listener; it hears what happens from now on, and before all that the interface is away, if it is.
     pub fn events(&self) -> EventStream {
         self.shared.hub.listen()
     }
