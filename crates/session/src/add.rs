@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use piecemeal_api::{AddTorrent, Limits, Refusal, Selection, TlsIdentity, Totals, Verify};
+use piecemeal_api::{AddTorrent, Limits, Refusal, Selection, TlsIdentity, Totals, Transports, Verify};
 use piecemeal_engine::cx::{Options, Seating};
 use piecemeal_metainfo::{InfoHashes, MAX_SOURCES, Metainfo, MetainfoError, TorrentId, Version};
 use piecemeal_package::Start;
@@ -169,6 +169,15 @@ fn identity(meta: &Metainfo, ours: Option<&TlsIdentity>) -> Result<Option<Identi
             refuse(&reason, "add it without one")
         }
     }
+}
+
+/// That this engine can speak to its peers at all.
+pub(crate) fn reachable(new: &Checked, transports: Transports) -> Result<(), Refusal> {
+    if new.identity.is_none() || transports != Transports::Utp {
+        return Ok(());
+    }
+    let reason = "its peers speak TLS, and that by TCP alone, which is off";
+    Err(Refusal::invalid(new.meta.info().name.as_str(), reason, "allow TCP"))
 }
 
 /// By file: whether it is wanted. Pads never are.

@@ -134,6 +134,7 @@ impl Session {
         let _alone = lock(&self.adding);
         drop(self.engine()?);
         let checked = add::check(&torrent)?;
+        add::reachable(&checked, self.shared.options.transports)?;
         add::free(&checked, &self.shared.table())?;
         let prepared = add::prepare(torrent, checked, self.shared.store.as_ref(), self.boot)?;
         let engine = self.engine()?;

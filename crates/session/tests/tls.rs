@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use piecemeal::api::{
-    AddTorrent, Cancel, Content, CreateRequest, EngineOptions, TlsIdentity, TorrentId, Verify, Work,
+    AddTorrent, Cancel, Content, CreateRequest, EngineOptions, TlsIdentity, TorrentId, Transports, Verify,
+    Work,
 };
 use piecemeal::{Session, tools};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -125,6 +126,11 @@ fn what_cannot_work_is_refused_when_it_is_added() {
         let why = session.add(add).unwrap_err().to_string();
         assert!(why.contains(expected) && !why.contains('\n'), "{why}");
     }
+    let listen = vec!["127.0.0.1:0".parse().unwrap()];
+    let transports = Transports::Utp;
+    let deaf = Session::start(&EngineOptions { listen, transports, ..EngineOptions::default() }).unwrap();
+    let why = deaf.add(stage.add("a", Some(signed(&stage.root, "film")))).unwrap_err().to_string();
+    assert_eq!(why, "film: its peers speak TLS, and that by TCP alone, which is off; allow TCP");
     assert!(!stage.folder.path().join("a").exists(), "nothing was made for what was refused");
     assert!(!format!("{:?}", signed(&stage.root, "film")).contains("PRIVATE"), "keys are not told");
 }
