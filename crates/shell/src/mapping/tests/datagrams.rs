@@ -66,10 +66,11 @@ fn pcp_router(
         }
         let asked = asked_by_pcp(bytes);
         let granted = if asked.lifetime_s == 0 { Some((0, 0)) } else { grant(&asked) };
+        // First: who has the answer may end, and then all that was asked is looked at.
+        let _ = tell.send(asked);
         if let Some((port, lifetime_s)) = granted {
             socket.send_to(&pcp_answer(&asked, port, lifetime_s), from).unwrap();
         }
-        let _ = tell.send(asked);
     });
     told
 }
@@ -83,7 +84,14 @@ fn pcp_maps_both_carriers_renews_and_takes_back() {
     let at = router(1);
     let asked = pcp_router(at, |asked| Some((asked.best, 1)));
     let run = Run::with(at);
-    let next = || asked.recv_timeout(LONG).unwrap();
+    // On a machine that stalls, a question is sent twice.
+    let mut last = None;
+    let mut next = || loop {
+        let asked = asked.recv_timeout(LONG).unwrap();
+        if last.replace(asked) != Some(asked) {
+            return asked;
+        }
+    };
     let (tcp, udp) = (next(), next());
     assert_eq!((tcp.tcp, tcp.ours, tcp.best, tcp.lifetime_s), (true, OURS, OURS, 3600));
     assert_eq!((udp.tcp, udp.ours, udp.best, udp.lifetime_s), (false, OURS, OURS, 3600));
@@ -96,6 +104,7 @@ fn pcp_maps_both_carriers_renews_and_takes_back() {
     run.stop();
     let mut forgotten: Vec<_> = asked.try_iter().filter(|asked| asked.lifetime_s == 0).collect();
     forgotten.sort_by_key(|asked| !asked.tcp);
+    forgotten.dedup();
     assert_eq!(forgotten.len(), 2);
     assert_eq!((forgotten[0].nonce, forgotten[0].tcp), (tcp.nonce, true));
     assert_eq!((forgotten[1].nonce, forgotten[1].tcp), (udp.nonce, false));
@@ -115,8 +124,9 @@ fn another_port_of_the_router_is_told_and_kept() {
     assert_eq!(run.told(), reach(ReachedBy::Pcp, 7000, 1));
     assert_eq!(run.told(), reach(ReachedBy::Pcp, 7001, 1));
     run.stop();
-    let best: Vec<_> =
-        asked.try_iter().filter(|asked| asked.lifetime_s > 0).map(|asked| asked.best).collect();
+    let mut asked: Vec<_> = asked.try_iter().filter(|asked| asked.lifetime_s > 0).collect();
+    asked.dedup();
+    let best: Vec<_> = asked.iter().map(|asked| asked.best).collect();
     assert_eq!(best[..4], [OURS, 7000, 7000, 7000], "UDP is to have TCP's port, and both are to stay");
 }
 
@@ -146,6 +156,7 @@ fn nat_pmp_serves_where_pcp_is_not_spoken() {
     assert_eq!(run.told(), reach(ReachedBy::NatPmp, 7000, 1));
     run.stop();
     let mut asked: Vec<_> = told.try_iter().collect();
+    asked.dedup();
     assert_eq!(
         asked[..4],
         [(2, OURS, OURS, 3600), (1, OURS, 7000, 3600), (2, OURS, 7000, 3600), (1, OURS, 7000, 3600)]
