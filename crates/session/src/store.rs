@@ -119,8 +119,8 @@ impl Store {
             match lock.try_lock() {
                 Ok(()) if is_at(&lock, &path) => return Ok(Arc::new(Claim { name, _lock: lock })),
                 Ok(()) => {}
-                // Ours of a moment ago, on its way to the disk.
-                Err(TryLockError::WouldBlock) if !waited && self.inner.busy(&name) => {
+                // Ours of a moment ago, on its way to the disk; or it got there since we tried.
+                Err(TryLockError::WouldBlock) if !waited => {
                     waited = true;
                     self.inner.wait(Instant::now() + OWN_WRITE, |desk| !desk.has(&name));
                 }
@@ -197,10 +197,6 @@ impl Inner {
     fn put(&self, claim: &Arc<Claim>, facts: Option<Box<ResumeFacts>>) {
         self.desk().waiting.insert(claim.name.clone(), Errand { claim: claim.clone(), facts });
         self.changed.notify_all();
-    }
-
-    fn busy(&self, name: &str) -> bool {
-        self.desk().has(name)
     }
 
     /// Waits until it is so; false if it was not by `until`.
