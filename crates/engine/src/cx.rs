@@ -12,6 +12,7 @@ use piecemeal_discovery::tracker::{Fetch, FetchFailure, FetchId, Heard, TrackerS
 use piecemeal_metainfo::{Bitfield, FileIndex, InfoHashes, Metainfo, PeerId, PieceIndex, TorrentId};
 use piecemeal_package::{BlockPool, Job, ResumeFacts, Start};
 use piecemeal_transport::mse::{Ciphers, Sum};
+use piecemeal_transport::utp;
 use piecemeal_wire::krpc::NodeId;
 
 use crate::outside::Outside;
@@ -248,6 +249,18 @@ pub enum Goodbye {
     Useless,
     /// The torrent was paused, removed, or the program ends.
     Leaving,
+}
+
+/// Why a connection by uTP is no more, in the words of all connections.
+impl From<utp::Why> for Goodbye {
+    fn from(why: utp::Why) -> Goodbye {
+        match why {
+            utp::Why::Done => Goodbye::Closed,
+            utp::Why::Reset => Goodbye::Failed("the peer ended the connection".into()),
+            utp::Why::Silent | utp::Why::NoAnswer => Goodbye::Failed("nobody answered".into()),
+            utp::Why::Unreachable => Goodbye::Failed("nobody is there".into()),
+        }
+    }
 }
 
 /// Messages between Server, Shard, and whoever commands them.

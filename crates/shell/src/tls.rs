@@ -256,9 +256,8 @@ impl Identities {
 /// One connection's TLS.
 pub(crate) struct Tls {
     session: Session,
-    /// Whom the caller wants, and that it was told who called.
+    /// What a caller wants, until it was told that it proved to belong to it.
     wanted: Option<TorrentId>,
-    told: bool,
 }
 
 enum Session {
@@ -275,7 +274,7 @@ impl Tls {
 
     /// For one who called us.
     pub(crate) fn caller() -> Tls {
-        Tls { session: Session::Hello(Box::default()), wanted: None, told: false }
+        Tls { session: Session::Hello(Box::default()), wanted: None }
     }
 
     /// To call a peer of this torrent.
@@ -287,7 +286,7 @@ impl Tls {
         let (identity, hash) = known.ok_or("the torrent wants a certificate, and there is none")?;
         let name = ServerName::try_from(hash.to_string()).map_err(|why| why.to_string())?;
         let live = ClientConnection::new(identity.client.clone(), name).map_err(|why| why.to_string())?;
-        Ok(Tls { session: Session::Live(Box::new(live.into())), wanted: None, told: true })
+        Ok(Tls { session: Session::Live(Box::new(live.into())), wanted: None })
     }
 
     /// Hears `bytes`, and puts what they hold behind `plain`. The torrent is that of a caller who just proved to belong to it.
@@ -316,9 +315,7 @@ impl Tls {
                 break;
             }
         }
-        let proved = self.wanted.filter(|_| !self.told && self.is_ready());
-        self.told |= proved.is_some();
-        Ok(proved)
+        Ok(if self.is_ready() { self.wanted.take() } else { None })
     }
 
     /// Once a caller has said which torrent it means.
@@ -328,13 +325,12 @@ impl Tls {
         let hello = accepted.client_hello();
         let named = hello.server_name().and_then(|name| identities.named(name));
         let (torrent, identity) = named.ok_or("names no torrent that is here")?;
-        let live = accepted.into_connection(identity.server.clone()).map_err(|(why, _)| why.to_string())?;
+        let mut live =
+            accepted.into_connection(identity.server.clone()).map_err(|(why, _)| why.to_string())?;
+        // What came behind its first words lies in the connection now.
+        live.process_new_packets().map_err(|why| why.to_string())?;
         self.wanted = Some(torrent);
         self.session = Session::Live(Box::new(live.into()));
-        // What came behind its first words lies in the connection now.
-        if let Session::Live(live) = &mut self.session {
-            live.process_new_packets().map_err(|why| why.to_string())?;
-        }
         Ok(())
     }
 

@@ -105,6 +105,8 @@ struct Verdict {
     name: String,
     took: Duration,
     note: Result<String>,
+    /// Why it failed at first, if it was run again.
+    at_first: Option<String>,
 }
 
 impl Case {
@@ -336,8 +338,9 @@ impl Work {
             let Some(case) = all().into_iter().find(|case| case.name == verdict.name) else { continue };
             println!("again: {}", case.name);
             let second = self.one(&case, 1..=HOSTS);
-            if let (Ok(note), Err(why)) = (second.note, &verdict.note) {
-                verdict.note = Ok(format!("{note}; UNSTEADY, at first: {why:#}"));
+            if second.note.is_ok() {
+                let first = std::mem::replace(&mut verdict.note, second.note);
+                verdict.at_first = first.err().map(|why| format!("{why:#}"));
             }
         }
     }
@@ -364,7 +367,7 @@ impl Work {
         };
         let began = Instant::now();
         let note = fs::create_dir_all(&dir).map_err(Into::into).and_then(|()| (case.act)(&stage));
-        let verdict = Verdict { name: case.name.clone(), took: began.elapsed(), note };
+        let verdict = Verdict { name: case.name.clone(), took: began.elapsed(), note, at_first: None };
         verdict.print();
         if verdict.note.is_ok() || !self.options.keep {
             let _ = fs::remove_dir_all(&dir);
@@ -375,10 +378,14 @@ impl Work {
 
 impl Verdict {
     fn print(&self) {
-        let (word, note) = match &self.note {
+        let (word, mut note) = match &self.note {
             Ok(note) => ("ok  ", note.clone()),
             Err(why) => ("FAIL", format!("{why:#}")),
         };
+        if let Some(why) = &self.at_first {
+            note.push_str("; UNSTEADY, at first: ");
+            note.push_str(why);
+        }
         println!("{word} {:48} {:6.1} s  {note}", self.name, self.took.as_secs_f64());
     }
 }
@@ -389,8 +396,7 @@ fn conclude(verdicts: &[Verdict]) -> Result<()> {
         println!("\nfailed:");
         failed.iter().for_each(|verdict| verdict.print());
     }
-    let unsteady = |verdict: &&Verdict| verdict.note.as_ref().is_ok_and(|note| note.contains("UNSTEADY"));
-    verdicts.iter().filter(unsteady).for_each(Verdict::print);
+    verdicts.iter().filter(|verdict| verdict.at_first.is_some()).for_each(Verdict::print);
     println!("interop: {} passed, {} failed", verdicts.len() - failed.len(), failed.len());
     if failed.is_empty() { Ok(()) } else { bail!("interop: {} failed", failed.len()) }
 }

@@ -8,9 +8,9 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use piecemeal_engine::cx::{Carrier, ConnId, Goodbye, Sending};
+use piecemeal_engine::cx::{Carrier, ConnId, Sending};
 use piecemeal_metainfo::Time;
-use piecemeal_transport::utp::{Event, Settings, Transmit, Utp, UtpId, Why};
+use piecemeal_transport::utp::{Event, Settings, Transmit, Utp, UtpId};
 
 use super::conns::{Dialing, Link, Owner, Slot, Wants};
 use super::datagrams::{DatagramSockets, Role, unreachable};
@@ -158,7 +158,7 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             Event::Ended { id } => self.on_slot(socket, id, |engine, slot| engine.may_read(slot, true)),
             Event::Writable { id } => self.on_slot(socket, id, |engine, slot| engine.may_write(slot)),
             Event::Closed { id, why } => {
-                self.on_slot(socket, id, |engine, slot| engine.lose(slot, goodbye(why)));
+                self.on_slot(socket, id, |engine, slot| engine.lose(slot, why.into()));
                 self.datagrams.streams(socket).map(|streams| streams.slots.remove(&id));
             }
         }
@@ -325,14 +325,5 @@ impl<F: Front, D: Data> EngineLoop<F, D> {
             conn.write = Wants::Listed;
             self.to_write.push(slot);
         }
-    }
-}
-
-fn goodbye(why: Why) -> Goodbye {
-    match why {
-        Why::Done => Goodbye::Closed,
-        Why::Reset => Goodbye::Failed("the peer ended the connection".into()),
-        Why::Silent | Why::NoAnswer => Goodbye::Failed("nobody answered".into()),
-        Why::Unreachable => Goodbye::Failed("nobody is there".into()),
     }
 }

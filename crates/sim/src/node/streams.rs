@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use piecemeal_engine::cx::{ConnId, DialId, Goodbye};
+use piecemeal_engine::cx::{ConnId, DialId};
 use piecemeal_metainfo::Time;
-use piecemeal_transport::utp::{Counters, Event as Happened, Settings, Utp, UtpId, Why};
+use piecemeal_transport::utp::{Counters, Event as Happened, Settings, Utp, UtpId};
 
 use super::Node;
 use super::conns::End;
@@ -181,7 +181,7 @@ impl Node {
                 if node.conns.get(&conn).is_some_and(|lost| lost.dialing.is_some()) {
                     node.answered(net, conn, Err(format!("{why:?}")));
                 } else {
-                    node.lose(net, conn, goodbye(why));
+                    node.lose(net, conn, why.into());
                 }
             }),
         }
@@ -206,14 +206,5 @@ impl Node {
 
     fn streams(&mut self) -> Option<&mut Streams> {
         self.engine.as_mut().map(|engine| &mut engine.streams)
-    }
-}
-
-fn goodbye(why: Why) -> Goodbye {
-    match why {
-        Why::Done => Goodbye::Closed,
-        Why::Reset => Goodbye::Failed("the peer ended the connection".into()),
-        Why::Silent | Why::NoAnswer => Goodbye::Failed("nobody answered".into()),
-        Why::Unreachable => Goodbye::Failed("nobody is there".into()),
     }
 }
